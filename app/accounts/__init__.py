@@ -1,0 +1,1 @@
+"""People, roles, sessions, one-time links and API tokens."""

@@ -1,0 +1,1 @@
+"""JSON routes over the same services as the pages."""

@@ -1,0 +1,1 @@
+"""Numbered guideline editions and their acknowledgement."""

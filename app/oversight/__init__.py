@@ -1,0 +1,1 @@
+"""Approval of policies by a second person, and the audit trail to read."""

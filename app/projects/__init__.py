@@ -1,0 +1,1 @@
+"""A project's settings, its templates and its members."""

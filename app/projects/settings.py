@@ -1,0 +1,90 @@
+"""A project's sampling and training settings: names, meanings, limits and defaults, validated in one place.
+
+The worker passes them to the learning library by name, so each name here is a field there.
+"""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import Invalid
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=_Settings)  # PEP 695 needs Python 3.12.
+
+
+class Sampling(_Settings):
+    """How policies write responses."""
+
+    temperature: float = Field(1.0, gt=0, le=5, description="Above 1 is more varied, below 1 more careful.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the smallest set of tokens with this probability.")
+    top_k: int = Field(0, ge=0, le=1000, description="Sample from this many tokens; 0 means all.")
+    max_new_tokens: int = Field(64, ge=1, le=4096, description="Longest response, in tokens.")
+    num_prompts: int = Field(100, ge=1, le=100_000, description="Prompts that each new policy answers for raters.")
+
+
+class Sft(_Settings):
+    """Supervised fine-tuning of the base model on demonstrations, before the loop."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(64, ge=1, le=4096, description="Demonstrations per optimizer step.")
+    epochs: int = Field(1, ge=1, le=100, description="Passes over the demonstrations.")
+    max_steps: int = Field(250, ge=0, le=1_000_000, description="Stop after this many steps; 0 means no limit.")
+    max_length: int = Field(256, ge=8, le=131_072, description="Longest prompt and response together, in tokens.")
+
+
+class Reward(_Settings):
+    """The reward model."""
+
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Rankings per optimizer step.")
+    epochs: int = Field(1, ge=1, le=100, description="Passes over the rankings. More than one tends to overfit.")
+    max_length: int = Field(256, ge=8, le=131_072, description="Longest prompt and response together, in tokens.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of preferences assumed to be mistaken.")
+
+
+class Ppo(_Settings):
+    """Proximal policy optimisation against the reward model."""
+
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of policy and critic.")
+    num_updates: int = Field(30, ge=1, le=100_000, description="Updates; each samples fresh episodes.")
+    batch_size: int = Field(64, ge=1, le=65_536, description="Episodes per update.")
+    minibatch_size: int = Field(32, ge=1, le=65_536, description="Episodes per optimizer step.")
+    epochs: int = Field(2, ge=1, le=32, description="Passes over each update's episodes.")
+    kl_coef: float = Field(0.05, ge=0, le=1e6, description="Price of moving away from the reference policy.")
+    target_kl: float = Field(6.0, ge=0, le=1000, description="KL per response the coefficient steers to; 0 is fixed.")
+    max_kl: float = Field(20.0, gt=0, le=10_000, description="Versions beyond this KL are not kept.")
+
+
+class Training(_Settings):
+    """Settings of the training runs."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same labels, same seed, same weights.")
+    heldout_share: float = Field(0.1, ge=0, le=0.5, description="Share of prompts kept for evaluation, never learned.")
+    num_eval_prompts: int = Field(100, ge=1, le=10_000, description="Held-out prompts for evaluating a policy.")
+    sft: Sft = Field(default_factory=Sft)
+    reward: Reward = Field(default_factory=Reward)
+    ppo: Ppo = Field(default_factory=Ppo)
+
+
+def sampling_of(values: dict[str, Any]) -> Sampling:
+    """Validated sampling settings, defaults filled in."""
+    return _validated(Sampling, values, where="sampling")
+
+
+def training_of(values: dict[str, Any]) -> Training:
+    """Validated training settings, defaults filled in."""
+    return _validated(Training, values, where="training")
+
+
+def _validated(shape: type[S], values: dict[str, Any], *, where: str) -> S:
+    try:
+        return shape.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join([where, *(str(part) for part in first["loc"])])
+        raise Invalid(f"{name}: {first['msg']} (given: {first.get('input')!r:.60}).", field=name) from None

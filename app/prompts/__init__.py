@@ -1,0 +1,1 @@
+"""Prompts, responses and the comparisons made of them."""

@@ -1,0 +1,1 @@
+"""The rater's desk: leases, drafts and rankings."""

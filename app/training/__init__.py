@@ -1,0 +1,1 @@
+"""Runs, their triggers, the snapshots they learn from and the model versions they leave."""
