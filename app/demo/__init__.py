@@ -1,0 +1,1 @@
+"""The demo: a small world of its own, with simulated raters."""

@@ -1,0 +1,1 @@
+"""The programs that train: Celery workers, the clock, the trainer; and the learning library they use."""
