@@ -21,5 +21,7 @@ ROUTES = [
 
 def routers() -> list[APIRouter]:
     """The `router` of each slice."""
-    found = [name for name in ROUTES if importlib.util.find_spec(name.rsplit(".", 1)[0]) and importlib.util.find_spec(name)]
+    found = [
+        name for name in ROUTES if importlib.util.find_spec(name.rsplit(".", 1)[0]) and importlib.util.find_spec(name)
+    ]
     return [importlib.import_module(name).router for name in found]

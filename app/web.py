@@ -56,12 +56,16 @@ def render(request: Request, template: str, *, status: int = 200, **context: Any
     """A page or fragment. Every template also sees `request`, `caller` (or None), `csrf_token` and `is_htmx`."""
     caller = getattr(request.state, "caller", None)
     context = {"member": getattr(request.state, "member", None), **context}
-    html = templates().get_template(template).render(
-        request=request,
-        caller=caller,
-        csrf_token=caller.csrf_token if caller else "",
-        is_htmx=is_htmx(request),
-        **context,
+    html = (
+        templates()
+        .get_template(template)
+        .render(
+            request=request,
+            caller=caller,
+            csrf_token=caller.csrf_token if caller else "",
+            is_htmx=is_htmx(request),
+            **context,
+        )
     )
     return HTMLResponse(html, status_code=status, headers={"Vary": "HX-Request", "Cache-Control": "no-store"})
 

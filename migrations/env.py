@@ -1,9 +1,10 @@
 """Alembic's entry: one connection, one transaction per migration, short lock waits."""
 
 from alembic import context
+from sqlalchemy import create_engine, pool, text
+
 from app.config import get_settings
 from app.tables import Base
-from sqlalchemy import create_engine, pool, text
 
 target_metadata = Base.metadata
 

@@ -54,9 +54,7 @@ class OneTimeLink(Base):
     """An invitation, a sign-in link, or the token that makes the first admin. Works once, before it expires."""
 
     __tablename__ = "one_time_link"
-    __table_args__ = (
-        CheckConstraint("purpose IN ('invitation', 'sign_in', 'first_admin')", name="purpose_is_known"),
-    )
+    __table_args__ = (CheckConstraint("purpose IN ('invitation', 'sign_in', 'first_admin')", name="purpose_is_known"),)
 
     id: Mapped[Key]
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)

@@ -23,6 +23,8 @@ def check_password_rules(password: str, *, email: str = "") -> None:
         raise Invalid(f"A password has at most {MAX_LENGTH} characters and no NUL.", field="password")
     letters = "".join(character for character in password.lower() if character.isalpha())
     stem = letters[: len(letters) // 2] if letters[: len(letters) // 2] * 2 == letters else letters
-    is_name = bool(email) and letters == "".join(c for c in email.split("@")[0].lower() if c.isalpha())
+    is_name = bool(email) and letters == "".join(c for c in email.split("@", maxsplit=1)[0].lower() if c.isalpha())
     if stem in _COMMON or is_name or len(set(password)) < 5:
-        raise Invalid("This password is among the first that are tried. Choose a sentence of your own.", field="password")
+        raise Invalid(
+            "This password is among the first that are tried. Choose a sentence of your own.", field="password"
+        )

@@ -64,7 +64,12 @@ def clean_name(name: str) -> str:
 
 
 def create_person(
-    session: Session, email: str, *, name: str, password: str | None = None, is_site_admin: bool = False,
+    session: Session,
+    email: str,
+    *,
+    name: str,
+    password: str | None = None,
+    is_site_admin: bool = False,
     is_simulated: bool = False,
 ) -> Person:
     """Add someone. Without a password they come in by one-time link and choose one.
@@ -146,14 +151,26 @@ def end_all_sessions(session: Session, person_id: int) -> None:
 
 
 def create_link(
-    session: Session, purpose: str, *, person_id: int | None = None, project_id: int | None = None,
-    roles: list[str] | None = None, label: str = "", created_by_id: int | None = None, hours: float = 24,
+    session: Session,
+    purpose: str,
+    *,
+    person_id: int | None = None,
+    project_id: int | None = None,
+    roles: list[str] | None = None,
+    label: str = "",
+    created_by_id: int | None = None,
+    hours: float = 24,
 ) -> str:
     """A one-time link's token: `invitation`, `sign_in` or `first_admin`. Only its hash is stored."""
     token = secrets.token_urlsafe(32)
     link = OneTimeLink(
-        token_hash=token_hash(token), purpose=purpose, person_id=person_id, project_id=project_id,
-        roles=roles or [], label=label, created_by_id=created_by_id,
+        token_hash=token_hash(token),
+        purpose=purpose,
+        person_id=person_id,
+        project_id=project_id,
+        roles=roles or [],
+        label=label,
+        created_by_id=created_by_id,
         expires_at=session.scalar(select(func.now() + dt.timedelta(hours=hours))),
     )
     session.add(link)
@@ -190,8 +207,12 @@ def create_api_token(
     token = "att_" + secrets.token_urlsafe(32)
     expires = session.scalar(select(func.now() + dt.timedelta(days=days))) if days else None
     row = ApiToken(
-        token_hash=token_hash(token), hint=token[:8], name=clean_name(name), person_id=person.id,
-        scopes=sorted(set(scopes)), expires_at=expires,
+        token_hash=token_hash(token),
+        hint=token[:8],
+        name=clean_name(name),
+        person_id=person.id,
+        scopes=sorted(set(scopes)),
+        expires_at=expires,
     )
     session.add(row)
     session.flush()

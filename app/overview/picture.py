@@ -25,7 +25,7 @@ def stages(loop: Loop) -> list[Stage]:
     """Clockwise from the top: generate, collect, reward model, optimise, evaluate."""
     serving, reward = loop.serving, loop.reward_model
     accuracy = reward.metrics.get("accuracy") if reward else None
-    gain = (loop.candidate or loop.serving or reward)
+    gain = loop.candidate or loop.serving or reward
     win_rate = gain.metrics.get("win_rate") if gain else None
     figures = [
         ("generate", "Generate", f"policy {serving.number} serves" if serving else "no policy yet"),

@@ -20,7 +20,9 @@ class Assignment(Base):
     __table_args__ = (
         UniqueConstraint("comparison_id", "rater_id"),
         CheckConstraint("state IN ('leased', 'ranked', 'expired', 'skipped', 'reopened')", name="state_is_known"),
-        Index("ix_assignment_active", "rater_id", "project_id", postgresql_where=text("state IN ('leased', 'reopened')")),
+        Index(
+            "ix_assignment_active", "rater_id", "project_id", postgresql_where=text("state IN ('leased', 'reopened')")
+        ),
         Index("ix_assignment_lease_until", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_assignment_rater_ranked", "rater_id", "project_id", "ranked_at"),
     )

@@ -109,9 +109,7 @@ def join(db: Engine) -> Callable[..., Person]:
 
     def joined(person: Person, project: Project, *roles: str) -> Person:
         with transaction(db) as session:
-            session.add_all(
-                Membership(project_id=project.id, person_id=person.id, role=role) for role in roles
-            )
+            session.add_all(Membership(project_id=project.id, person_id=person.id, role=role) for role in roles)
         return person
 
     return joined
