@@ -1,0 +1,214 @@
+"""Models: loading and saving policies and reward models, and the few views on them that training needs."""
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.rlhf.tokens import collate, encode_prompt, encode_response, fit, position_ids
+from worker.rlhf.types import Prompt
+
+GAIN, BIAS = "attune_score_gain", "attune_score_bias"
+
+
+def load_policy(source: str | Path, *, tokenizer: Any = None, dtype: torch.dtype = torch.float32) -> Any:
+    """A causal language model with dropout off, safetensors only, no code from the folder.
+
+    Dropout stays off in training too (`eval` is never left): with it, the first ratio of PPO is not 1.
+    """
+    from transformers import AutoModelForCausalLM
+
+    refuse_pickles(source)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(source), dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+    )
+    if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    return model.eval()
+
+
+def refuse_pickles(source: str | Path) -> None:
+    """A local folder must hold safetensors, and must not ask for code of its own to be run.
+
+    Raises:
+        ValueError: naming what was found.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    bad = [path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".py"}]
+    if bad:
+        raise ValueError(
+            f"{folder.name} holds {sorted(bad)[0]}, which could run code. Convert the model to safetensors."
+        )
+    config = folder / "config.json"
+    if config.exists() and any(key in config.read_text() for key in ('"auto_map"', "_attn_implementation_internal")):
+        raise ValueError(f"{folder.name}/config.json asks for code of its own to be run. Use a model without.")
+
+
+def save_policy(model: Any, tokenizer: Any, out: Path) -> None:
+    """A Hugging Face folder that any tool loads: safetensors, tokenizer, chat template."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+
+
+def trunk_of(model: Any) -> Any:
+    """The model without its head: ids to hidden states."""
+    return model.base_model
+
+
+def softcap_of(model: Any) -> float | None:
+    """Gemma's bound on its logits, where there is one."""
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return float(cap) if cap else None
+
+
+def hidden_states(model: Any, ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """(batch, time, width) of a right- or left-padded batch, with positions that ignore the padding."""
+    output = trunk_of(model)(
+        input_ids=ids, attention_mask=attention_mask.long(), position_ids=position_ids(attention_mask), use_cache=False
+    )
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+class RewardModel(nn.Module):
+    """A trunk and a linear head: the score of a response is the head at its end token, times gain, plus bias.
+
+    Wraps transformers' own sequence-classification model, so that its folder loads there as well. The bias only
+    shifts all scores alike; it lives in the config, because that model's head has none.
+    """
+
+    def __init__(self, classifier: Any) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.gain = float(getattr(classifier.config, GAIN, 1.0))
+        self.bias = float(getattr(classifier.config, BIAS, 0.0))
+
+    @property
+    def config(self) -> Any:
+        """The configuration of transformers."""
+        return self.classifier.config
+
+    @property
+    def trunk(self) -> Any:
+        """Ids to hidden states."""
+        return self.classifier.base_model
+
+    @property
+    def head(self) -> nn.Linear:
+        """Hidden state to raw score."""
+        head: nn.Linear = self.classifier.score
+        return head
+
+    def raw(self, states: Tensor) -> Tensor:
+        """Scores before gain and bias, in float32: (...,) from (..., width)."""
+        return self.head(states).squeeze(-1).float()
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """Scores as others see them."""
+        return raw * self.gain + self.bias
+
+
+def new_reward_model(
+    source: str | Path, *, tokenizer: Any, seed: int, dtype: torch.dtype = torch.float32
+) -> RewardModel:
+    """A reward model on the trunk of a policy, with a fresh head N(0, 1 / sqrt(width + 1)).
+
+    Source of the head's scale: summarize_from_feedback, `reward.py`; it starts the loss at ln 2.
+    """
+    classifier = _load_classifier(source, tokenizer=tokenizer, dtype=dtype)
+    head = classifier.score
+    generator = torch.Generator().manual_seed(seed)
+    std = 1 / math.sqrt(head.in_features + 1)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * std)
+    return RewardModel(classifier)
+
+
+def load_reward_model(source: str | Path, *, tokenizer: Any, dtype: torch.dtype = torch.float32) -> RewardModel:
+    """A reward model from its folder."""
+    return RewardModel(_load_classifier(source, tokenizer=tokenizer, dtype=dtype))
+
+
+def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    refuse_pickles(source)
+    logging.set_verbosity_error()  # A fresh head is expected; the library warns of it at length.
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        str(source),
+        num_labels=1,
+        dtype=dtype,
+        trust_remote_code=False,
+        use_safetensors=True,
+        attn_implementation="sdpa",
+    )
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    if len(tokenizer) > classifier.get_input_embeddings().num_embeddings:
+        classifier.resize_token_embeddings(len(tokenizer))
+    return classifier.eval()
+
+
+def save_reward_model(model: RewardModel, tokenizer: Any, out: Path) -> None:
+    """A folder for `AutoModelForSequenceClassification`: the gain is folded into the head, the bias into the config."""
+    classifier = copy.deepcopy(model.classifier)
+    with torch.no_grad():
+        classifier.score.weight.mul_(model.gain)
+    setattr(classifier.config, GAIN, 1.0)
+    setattr(classifier.config, BIAS, model.bias)
+    out.mkdir(parents=True, exist_ok=True)
+    classifier.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+
+
+@torch.no_grad()
+def score(
+    model: RewardModel,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    *,
+    max_length: int = 1024,
+    batch_size: int = 32,
+) -> list[float]:
+    """The reward model's score of each response to its prompt."""
+    pairs = [
+        fit(
+            encode_prompt(tokenizer, prompt),
+            encode_response(tokenizer, response),
+            max_length=max_length,
+            eos=tokenizer.eos_token_id,
+        )
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+    scores = [0.0] * len(pairs)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = collate([pairs[row] for row in rows], pad=tokenizer.pad_token_id)
+        values = score_ids(model, batch.ids, batch.attention_mask)
+        for row, value in zip(rows, values.tolist(), strict=True):
+            scores[row] = value
+    return scores
+
+
+def score_ids(model: RewardModel, ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """(batch,) scores at the last real token of each row, whatever the padding."""
+    states = model.trunk(
+        input_ids=ids, attention_mask=attention_mask.long(), position_ids=position_ids(attention_mask), use_cache=False
+    ).last_hidden_state
+    places = torch.arange(ids.shape[1], device=ids.device)
+    last = (places * attention_mask).argmax(dim=1)
+    return model.normalised(model.raw(states[torch.arange(len(ids), device=ids.device), last]))
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many numbers the model holds."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,62 @@
+"""AdamW as language-model training wants it, a schedule, and batches in a seeded order."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def adamw(module: nn.Module, *, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
+    """AdamW with eps 1e-5 ("The N implementation details of RLHF with PPO", detail 5)."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(parameters, lr=learning_rate, eps=1e-5, weight_decay=weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """For schedules: the rate is a function of the step, so that a resumed run needs no scheduler state."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def warmup_then_linear(step: int, total: int, *, peak: float, warmup_ratio: float) -> float:
+    """The learning rate before step `step` (from 0): up to `peak`, then down in a line to 0."""
+    warmup = max(1, round(total * warmup_ratio))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * max(0.0, (total - step) / max(1, total - warmup))
+
+
+def clip_gradients(module: nn.Module, max_norm: float) -> float:
+    """Scale gradients down to `max_norm`; returns the norm before."""
+    norm: Tensor = nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+    return float(norm)
+
+
+def num_batches(num_items: int, batch_size: int) -> int:
+    """Batches in one pass; the last may be smaller."""
+    return -(-num_items // batch_size)
+
+
+def batch_of_step(items: Sequence[T], step: int, *, batch_size: int, seed: int) -> list[T]:
+    """The items of optimizer step `step` (from 0): each epoch is a fresh permutation drawn from `seed` and epoch.
+
+    A function of the step alone, so that a resumed run continues at the right place without stored state.
+    """
+    epoch, place = divmod(step, num_batches(len(items), batch_size))
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order = torch.randperm(len(items), generator=generator).tolist()
+    return [items[index] for index in order[place * batch_size : (place + 1) * batch_size]]
+
+
+def micro_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Consecutive parts of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

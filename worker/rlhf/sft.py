@@ -1,0 +1,136 @@
+"""Supervised fine-tuning on demonstrations: the cross-entropy of response tokens, and of those only."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.rlhf import optim
+from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
+from worker.rlhf.masked import selected_logprobs
+from worker.rlhf.modeling import hidden_states, load_policy, save_policy, softcap_of
+from worker.rlhf.tokens import Batch, collate, encode_prompt, encode_response, fit, load_tokenizer
+from worker.rlhf.types import Demonstration, NotANumberError, Stats
+
+Pair = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """Each default is for small models; large ones want a learning rate near 1e-5."""
+
+    learning_rate: float = 1e-3  # Peak; two to three epochs at this rate fit a model of a million parameters.
+    batch_size: int = 64  # Demonstrations per optimizer step.
+    micro_batch_size: int = 64  # Demonstrations per forward; smaller needs less memory and changes nothing else.
+    epochs: int = 1  # Passes over the demonstrations, where `max_steps` does not end it sooner.
+    max_steps: int = 0  # 0 is no limit.
+    max_length: int = 256  # Prompt and response together, in tokens.
+    warmup_ratio: float = 0.05  # Share of steps in which the rate rises.
+    weight_decay: float = 0.01  # As in AdamW's paper for short runs (arXiv:1711.05101).
+    max_grad_norm: float = 1.0  # The usual bound for transformers (GPT-3, arXiv:2005.14165, appendix B).
+    seed: int = 0
+    checkpoint_seconds: float = 60.0  # At most this much work is lost in a crash; also saved at the end.
+
+
+def train_sft(
+    model_dir: str | Path,
+    demonstrations: Sequence[Demonstration],
+    settings: SFTSettings,
+    *,
+    out: Path,
+    checkpoints: CheckpointStore | None = None,
+    heldout: Sequence[Demonstration] = (),
+) -> Iterator[Stats]:
+    """Fine-tune and save to `out`; yields after each optimizer step, `loss` in nats per response token.
+
+    Continues from the newest checkpoint in `checkpoints`, where there is one, to the same weights bit for bit.
+    """
+    if not demonstrations:
+        raise ValueError("There are no demonstrations to learn from; import some, or write some.")
+    tokenizer = load_tokenizer(model_dir)
+    model = load_policy(model_dir, tokenizer=tokenizer).to(optim.device())
+    optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    pairs = [_encode(tokenizer, item, settings.max_length) for item in demonstrations]
+    total = _total_steps(len(pairs), settings)
+    first = _resume(model, optimizer, checkpoints)
+    saved_at = time.monotonic()
+    for step in range(first, total):
+        rate = optim.warmup_then_linear(step, total, peak=settings.learning_rate, warmup_ratio=settings.warmup_ratio)
+        optim.set_learning_rate(optimizer, rate)
+        rows = optim.batch_of_step(pairs, step, batch_size=settings.batch_size, seed=settings.seed)
+        loss = _step(model, optimizer, rows, settings, pad=tokenizer.pad_token_id)
+        if not math.isfinite(loss):
+            raise NotANumberError(f"The loss of fine-tuning stopped being a number at step {step + 1}.")
+        if checkpoints is not None and time.monotonic() - saved_at >= settings.checkpoint_seconds:
+            _save(checkpoints, step + 1, model, optimizer)
+            saved_at = time.monotonic()
+        yield {"phase": "sft", "step": step + 1, "total_steps": total, "loss": loss, "learning_rate": rate}
+    save_policy(model, tokenizer, out)
+    done: Stats = {"phase": "sft_done", "step": total, "total_steps": total, "num_demonstrations": len(pairs)}
+    if heldout:
+        done["heldout_loss"] = evaluate_sft(model, tokenizer, heldout, max_length=settings.max_length)
+    yield done
+
+
+@torch.no_grad()
+def evaluate_sft(model: Any, tokenizer: Any, heldout: Sequence[Demonstration], *, max_length: int) -> float:
+    """Mean cross-entropy per response token, in nats, over demonstrations not learned from."""
+    pairs = [_encode(tokenizer, item, max_length) for item in heldout]
+    total, count = 0.0, 0
+    for rows in optim.micro_batches(pairs, 32):
+        logprobs = response_logprobs(model, collate(rows, pad=tokenizer.pad_token_id))
+        total, count = total - float(logprobs.sum()), count + len(logprobs)
+    return total / max(count, 1)
+
+
+def response_logprobs(model: Any, batch: Batch) -> Tensor:
+    """(num response tokens,) log-probabilities, row by row: logits at t - 1 score the token at t."""
+    ids, mask = batch.ids.to(model.device), batch.response_mask.to(model.device)
+    states = hidden_states(model, ids, batch.attention_mask.to(model.device))
+    before, chosen = states[:, :-1][mask[:, 1:]], ids[:, 1:][mask[:, 1:]]
+    logprobs, _ = selected_logprobs(before, model.get_output_embeddings(), chosen, softcap=softcap_of(model))
+    return logprobs
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Pair], settings: SFTSettings, *, pad: int
+) -> float:
+    """One optimizer step; micro batches give the gradient of the whole batch, because all divide by its tokens."""
+    num_tokens = sum(len(response) for _, response in rows)
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for part in optim.micro_batches(rows, settings.micro_batch_size):
+        loss = -response_logprobs(model, collate(part, pad=pad)).sum() / num_tokens
+        loss.backward()
+        total += float(loss.detach())
+    optim.clip_gradients(model, settings.max_grad_norm)
+    optimizer.step()
+    return total
+
+
+def _encode(tokenizer: Any, item: Demonstration, max_length: int) -> Pair:
+    prompt, response = encode_prompt(tokenizer, item.prompt), encode_response(tokenizer, item.response)
+    return fit(prompt, response, max_length=max_length, eos=tokenizer.eos_token_id)
+
+
+def _total_steps(num_items: int, settings: SFTSettings) -> int:
+    steps = settings.epochs * optim.num_batches(num_items, settings.batch_size)
+    return min(steps, settings.max_steps) if settings.max_steps else steps
+
+
+def _save(store: CheckpointStore, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    store.save(step, module_tensors(model, "model") | optimizer_tensors(optimizer, "optimizer"), {})
+
+
+def _resume(model: nn.Module, optimizer: torch.optim.Optimizer, store: CheckpointStore | None) -> int:
+    found = store.latest() if store is not None else None
+    if found is None:
+        return 0
+    restore_module(model, found.tensors, "model")
+    restore_optimizer(optimizer, found.tensors, "optimizer")
+    return found.step

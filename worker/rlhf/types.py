@@ -1,0 +1,179 @@
+"""What goes in and comes out: rankings, demonstrations, prompts; and their JSONL files."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+Prompt = list[Message]
+"""A conversation that ends with the user's turn."""
+
+Stats = dict[str, float | int | str]
+"""What one step measured. Always holds `phase`, `step` and `total_steps`."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One rater's weak order: rank 1 is best, equal ranks are tied, None is unranked."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ranks: tuple[int | None, ...]
+    weight: float = 1.0
+    rater: str | None = None
+    topic: str | None = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A response to be imitated."""
+
+    prompt: Prompt
+    response: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A response that a policy wrote. `finish_reason` is `stop` (it ended itself) or `length` (it was cut)."""
+
+    prompt_index: int
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+class NotANumberError(ValueError):
+    """A loss or a score stopped being a number; the last checkpoint is whole."""
+
+
+class DataError(ValueError):
+    """A file's content cannot be used; the sentence names the file, the line and what was expected."""
+
+
+S = TypeVar("S")
+
+
+def settings_from(kind: type[S], values: dict[str, Any]) -> S:
+    """Build a settings dataclass from plain values.
+
+    Raises:
+        ValueError: a name that the dataclass does not have.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    return kind(**values)
+
+
+def read_rankings(path: Path) -> list[Ranking]:
+    """Rankings from JSONL: our rows, `prompt/chosen/rejected` rows, or HH transcripts."""
+    return [_ranking(row, where) for row, where in _rows(path)]
+
+
+def read_demonstrations(path: Path) -> list[Demonstration]:
+    """Rows of `{"prompt": [messages] or text, "response": text}`."""
+    return [
+        Demonstration(_prompt(row, where), _text(row, "response", where), float(row.get("weight", 1.0)))
+        for row, where in _rows(path)
+    ]
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Rows of `{"prompt": [messages] or text}`."""
+    return [_prompt(row, where) for row, where in _rows(path)]
+
+
+def split_transcript(transcript: str) -> tuple[Prompt, str]:
+    """An HH transcript (`\\n\\nHuman: ...\\n\\nAssistant: ...`) as prompt and last reply."""
+    head, mark, reply = transcript.rpartition("\n\nAssistant:")
+    if not mark or "\n\nHuman:" not in head:
+        raise ValueError("expected a transcript of '\\n\\nHuman: ...' and '\\n\\nAssistant: ...' turns")
+    messages: Prompt = []
+    for turn in head.split("\n\nHuman:")[1:]:
+        human, *replies = turn.split("\n\nAssistant:")
+        messages.append({"role": "user", "content": human.strip()})
+        messages.extend({"role": "assistant", "content": said.strip()} for said in replies)
+    return messages, reply.strip()
+
+
+def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    import gzip
+
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}, line {number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where}: this is not JSON ({error.msg}).") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}.")
+            yield row, where
+
+
+def _ranking(row: dict[str, Any], where: str) -> Ranking:
+    if "chosen" in row and "prompt" not in row and isinstance(row["chosen"], str):
+        return _transcripts(row, where)
+    if "chosen" in row:
+        chosen, rejected = _reply(row, "chosen", where), _reply(row, "rejected", where)
+        return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), float(row.get("weight", 1.0)))
+    responses, ranks = row.get("responses"), row.get("ranks")
+    if not isinstance(responses, list) or not all(isinstance(text, str) for text in responses):
+        raise DataError(f"{where}: expected `responses`, a list of texts.")
+    if not isinstance(ranks, list) or len(ranks) != len(responses):
+        raise DataError(f"{where}: expected `ranks`, as many as there are responses ({len(responses)}).")
+    if not all(rank is None or (isinstance(rank, int) and rank >= 1) for rank in ranks):
+        raise DataError(f"{where}: a rank is a whole number from 1 (best), or null for unranked.")
+    extra = {name: row.get(name) for name in ("rater", "topic")}
+    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), float(row.get("weight", 1.0)), **extra)
+
+
+def _transcripts(row: dict[str, Any], where: str) -> Ranking:
+    try:
+        prompt, chosen = split_transcript(row["chosen"])
+        _, rejected = split_transcript(str(row.get("rejected")))
+    except ValueError as error:
+        raise DataError(f"{where}: {error}.") from None
+    return Ranking(prompt, (chosen, rejected), (1, 2))
+
+
+def _prompt(row: dict[str, Any], where: str) -> Prompt:
+    prompt = row.get("prompt")
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if (
+        isinstance(prompt, list)
+        and prompt
+        and all(isinstance(m, dict) and "role" in m and "content" in m for m in prompt)
+    ):
+        return [{"role": str(m["role"]), "content": str(m["content"])} for m in prompt]
+    raise DataError(f"{where}: expected `prompt`, a text or a list of messages with role and content.")
+
+
+def _reply(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1].get("content")
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected `{name}`, a text or a list of messages.")
+    return value
+
+
+def _text(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise DataError(f"{where}: expected `{name}`, a text.")
+    return value
