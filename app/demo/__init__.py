@@ -1,1 +1,1 @@
-"""The demo: a small world of its own, with simulated raters."""
+"""The demo: a concierge's small world, its oracle, and simulated raters."""

@@ -84,7 +84,7 @@ class Supervisor:
                 stderr=out,
                 start_new_session=True,
                 env={**os.environ, **child.environment},
-                preexec_fn=die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - we have no threads
             )
         child.started_at = time.monotonic()
         (self.log_dir / f"{child.name}.pid").write_text(str(child.process.pid))

@@ -60,12 +60,23 @@ class Ppo(_Settings):
     max_kl: float = Field(20.0, gt=0, le=10_000, description="Versions beyond this KL are not kept.")
 
 
+class Tiny(_Settings):
+    """The model that is made on the spot when a project's base model is `tiny`."""
+
+    vocab_size: int = Field(1024, ge=300, le=100_000, description="Tokens, learned from the demonstrations.")
+    hidden: int = Field(128, ge=16, le=4096, description="Width of the hidden state.")
+    layers: int = Field(4, ge=1, le=64, description="Transformer layers.")
+    heads: int = Field(4, ge=1, le=64, description="Attention heads; they share the width.")
+    max_positions: int = Field(256, ge=32, le=8192, description="Longest sequence, in tokens.")
+
+
 class Training(_Settings):
     """Settings of the training runs."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same labels, same seed, same weights.")
     heldout_share: float = Field(0.1, ge=0, le=0.5, description="Share of prompts kept for evaluation, never learned.")
     num_eval_prompts: int = Field(100, ge=1, le=10_000, description="Held-out prompts for evaluating a policy.")
+    tiny: Tiny = Field(default_factory=Tiny)
     sft: Sft = Field(default_factory=Sft)
     reward: Reward = Field(default_factory=Reward)
     ppo: Ppo = Field(default_factory=Ppo)

@@ -1,0 +1,117 @@
+"""What a rater says, checked against what the project asks."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import Invalid
+from app.projects.models import Project
+
+MAX_NOTE_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking as it was sent. `ranks` has one entry per shown response, in shown order: 1 best, None unranked."""
+
+    ranks: list[int | None]
+    all_bad: bool = False
+    strength: int | None = None
+    attributes: dict[str, list[int | None]] = field(default_factory=dict)
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    note: str = ""
+    seconds: float | None = None
+
+    def fingerprint(self) -> bytes:
+        """Equal for equal answers, whatever the time they took."""
+        said = [self.ranks, self.all_bad, self.strength, self.attributes, self.flags, self.note]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+
+
+def check_answer(answer: Answer, project: Project, *, k: int) -> Answer:
+    """The answer with its ranks made dense (1, 2, 2, 3), or a sentence on what is missing.
+
+    Raises:
+        Invalid: it does not fit the comparison or the project's rules.
+    """
+    _check_note(answer.note)
+    ranks = check_ranks(answer.ranks, project, k=k, all_bad=answer.all_bad)
+    if answer.all_bad and not project.allow_all_bad:
+        raise Invalid("This project does not ask whether all are bad. Rank the responses.", field="all_bad")
+    strength = _check_strength(answer.strength, ranks, project, k=k)
+    attributes = {name: _check_attribute(name, values, project, k=k) for name, values in answer.attributes.items()}
+    flags = _check_flags(answer.flags, project, k=k)
+    return Answer(ranks, answer.all_bad, strength, attributes, flags, answer.note, answer.seconds)
+
+
+def check_ranks(ranks: list[int | None], project: Project, *, k: int, all_bad: bool = False) -> list[int | None]:
+    """Dense ranks.
+
+    Raises:
+        Invalid: a response is missing, a rank is out of range, or a tie where there are none.
+    """
+    if len(ranks) != k:
+        raise Invalid(f"This comparison has {k} responses, and {len(ranks)} ranks came.", field="ranks")
+    if any(rank is not None and not 1 <= rank <= 9 for rank in ranks):
+        raise Invalid("A rank is a number from 1 (best) to 9.", field="ranks")
+    given = [rank for rank in ranks if rank is not None]
+    if len(given) < k and not project.allow_partial and not (all_bad and not given):
+        raise Invalid(f"Rank all {k} responses; {k - len(given)} have no rank yet.", field="ranks")
+    if not given and not all_bad:
+        raise Invalid("Nothing is ranked yet.", field="ranks")
+    if len(set(given)) < len(given) and not project.allow_ties and not all_bad:
+        raise Invalid("This project has no ties: give each response a rank of its own.", field="ranks")
+    dense = {rank: place for place, rank in enumerate(sorted(set(given)), start=1)}
+    return [None if rank is None else dense[rank] for rank in ranks]
+
+
+def _check_strength(strength: int | None, ranks: list[int | None], project: Project, *, k: int) -> int | None:
+    if strength is None:
+        return None
+    if not project.ask_strength or k != 2 or len(set(ranks)) < 2:
+        raise Invalid("A strength goes with a preference between two responses.", field="strength")
+    if not 1 <= strength <= 4:
+        raise Invalid("Strength is 1 (barely) to 4 (much).", field="strength")
+    return strength
+
+
+def _check_attribute(name: str, values: list[int | None], project: Project, *, k: int) -> list[int | None]:
+    if name not in {attribute["key"] for attribute in project.attributes}:
+        raise Invalid(f"This project has no attribute {name!r}.", field="attributes")
+    if len(values) != k or any(value is not None and not 1 <= value <= 9 for value in values):
+        raise Invalid(f"Attribute {name}: one rank from 1 to 9 for each of the {k} responses.", field="attributes")
+    return values
+
+
+def _check_flags(flags: dict[str, list[str]], project: Project, *, k: int) -> dict[str, list[str]]:
+    known = {flag["key"] for flag in project.flags}
+    for place, names in flags.items():
+        if not place.isdigit() or int(place) >= k or set(names) - known:
+            raise Invalid("One of the flags is unknown, or is on a response that is not here.", field="flags")
+    return {place: sorted(set(names)) for place, names in flags.items() if names}
+
+
+def _check_note(note: str) -> None:
+    try:
+        size = len(note.encode())
+    except UnicodeEncodeError:
+        raise Invalid("The note holds half of a character; remove what looks broken.", field="note") from None
+    if size > MAX_NOTE_BYTES:
+        raise Invalid(f"The note has {size:,} bytes; at most {MAX_NOTE_BYTES:,} are kept. Shorten it.", field="note")
+    if "\x00" in note:
+        raise Invalid("The note holds a NUL character; remove it.", field="note")
+
+
+def sentence(ranks: list[int | None]) -> str:
+    """The order in words: "B > A = D > C"."""
+    groups: dict[int, list[str]] = {}
+    for place, rank in enumerate(ranks):
+        if rank is not None:
+            groups.setdefault(rank, []).append(chr(ord("A") + place))
+    return " > ".join(" = ".join(groups[rank]) for rank in sorted(groups))
+
+
+def by_response(values: list[Any], shown_response_ids: list[int]) -> dict[str, Any]:
+    """From shown places to response ids, as text because JSON has no other keys."""
+    return {str(response_id): value for response_id, value in zip(shown_response_ids, values, strict=True)}

@@ -1,0 +1,199 @@
+"""Handing out comparisons: each to exactly the number of raters it wants, held by the database at any concurrency."""
+
+import datetime as dt
+import random
+
+import sqlalchemy as sa
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, Invalid, NotFound
+from app.guidelines.models import Guideline
+from app.projects.models import Project
+from app.prompts.models import Comparison, ComparisonResponse
+from app.rating.models import Assignment, RaterQueue
+
+HELD = ("leased", "reopened")
+SKIP_REASONS = {
+    "unclear": "The question is unclear",
+    "expertise": "Outside my expertise",
+    "disturbing": "Disturbing content",
+    "broken": "Something is broken",
+    "other": "Another reason",
+}
+
+
+def next_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
+    """The comparison in this rater's hands, or the next one; None when nothing is left for them."""
+    held = _held(session, project, rater_id)
+    if held is not None:
+        return held
+    comparison_id = _take_place(session, project, rater_id)
+    if comparison_id is None and expire_leases(session, project_id=project.id):
+        comparison_id = _take_place(session, project, rater_id)
+    if comparison_id is None:
+        return None
+    return _lease(session, project, rater_id=rater_id, comparison_id=comparison_id)
+
+
+def get_assignment(session: Session, project: Project, assignment_id: int, *, rater_id: int) -> Assignment:
+    """An assignment of this rater in this project.
+
+    Raises:
+        NotFound: it is nobody's, or somebody else's.
+    """
+    mine = (Assignment.id == assignment_id, Assignment.rater_id == rater_id, Assignment.project_id == project.id)
+    assignment = session.scalar(select(Assignment).where(*mine))
+    if assignment is None:
+        raise NotFound("This comparison was not given to you.")
+    return assignment
+
+
+def extend_lease(session: Session, project: Project, assignment_id: int, *, rater_id: int) -> Assignment:
+    """Hold a comparison for another full lease.
+
+    Raises:
+        Conflict: it is no longer in this rater's hands.
+    """
+    assignment = get_assignment(session, project, assignment_id, rater_id=rater_id)
+    longer = update(Assignment).where(Assignment.id == assignment.id, Assignment.state.in_(HELD))
+    renewed = session.execute(
+        longer.values(lease_until=func.now() + _lease_time(project)).returning(Assignment.lease_until)
+    )
+    row = renewed.first()
+    if row is None:
+        raise Conflict("Your time for this comparison ran out. You can still send your ranking: it will be kept.")
+    session.refresh(assignment)
+    return assignment
+
+
+def skip(session: Session, project: Project, assignment_id: int, *, rater_id: int, reason: str, note: str = "") -> None:
+    """Give a comparison back, with a reason; it goes to somebody else and never comes back to this rater.
+
+    Raises:
+        Invalid: an unknown reason. Conflict: it is no longer in this rater's hands.
+    """
+    if reason not in SKIP_REASONS:
+        raise Invalid(f"Choose one of the reasons: {', '.join(SKIP_REASONS)}.", field="reason")
+    if len(note.encode()) > 2000 or "\x00" in note:
+        raise Invalid("The note may have 2,000 bytes, and no NUL character.", field="note")
+    assignment = get_assignment(session, project, assignment_id, rater_id=rater_id)
+    if assignment.state == "skipped":
+        return
+    done = update(Assignment).where(Assignment.id == assignment.id, Assignment.state == "leased")
+    skipped = session.execute(done.values(state="skipped", skip_reason=reason, skip_note=note, draft=None))
+    if skipped.rowcount != 1:  # type: ignore[attr-defined]
+        raise Conflict("This comparison is no longer in your hands, so it cannot be skipped.")
+    _free_place(session, assignment.comparison_id)
+
+
+def expire_leases(session: Session, *, project_id: int | None = None) -> int:
+    """Free the places of leases that ran out; a ranking that comes later is still kept. How many there were."""
+    late = select(Assignment.id).where(Assignment.state == "leased", Assignment.lease_until < func.now())
+    if project_id is not None:
+        late = late.where(Assignment.project_id == project_id)
+    late = late.order_by(Assignment.comparison_id).limit(1000).with_for_update(skip_locked=True)
+    expire = update(Assignment).where(Assignment.id.in_(late)).values(state="expired")
+    comparisons = list(
+        session.scalars(expire.returning(Assignment.comparison_id).execution_options(synchronize_session=False))
+    )
+    for comparison_id in sorted(comparisons):
+        _free_place(session, comparison_id)
+    return len(comparisons)
+
+
+def _held(session: Session, project: Project, rater_id: int) -> Assignment | None:
+    """What this rater has in hand, its lease renewed."""
+    mine = select(Assignment.id).where(
+        Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.state.in_(HELD)
+    )
+    newest = mine.order_by(sa.desc(Assignment.state == "reopened"), Assignment.leased_at, Assignment.id).limit(1)
+    renew = update(Assignment).where(Assignment.id == newest.scalar_subquery(), Assignment.state.in_(HELD))
+    return session.scalar(
+        renew.values(lease_until=func.now() + _lease_time(project))
+        .returning(Assignment)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+def _take_place(session: Session, project: Project, rater_id: int) -> int | None:
+    """Take one place in the next comparison: the search begins where this rater has come to, and wraps around once.
+
+    So its cost does not grow with the number of comparisons, nor with those this rater has done.
+    """
+    cursor = session.scalar(
+        select(RaterQueue.queue_key).where(RaterQueue.project_id == project.id, RaterQueue.rater_id == rater_id)
+    )
+    taken = _take_after(session, project, rater_id, after=-1 if cursor is None else cursor)
+    if taken is None and cursor is not None:
+        taken = _take_after(session, project, rater_id, after=-1)
+    if taken is None:
+        return None
+    place = insert(RaterQueue).values(project_id=project.id, rater_id=rater_id, queue_key=taken.queue_key)
+    session.execute(
+        place.on_conflict_do_update(
+            index_elements=["project_id", "rater_id"], set_={"queue_key": place.excluded.queue_key}
+        )
+    )
+    comparison_id: int = taken.id
+    return comparison_id
+
+
+def _take_after(session: Session, project: Project, rater_id: int, *, after: int) -> "sa.Row[tuple[int, int]] | None":
+    seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
+    free = (
+        select(Comparison.id)
+        .where(
+            Comparison.project_id == project.id,
+            Comparison.state == "open",
+            Comparison.counted + Comparison.leased < Comparison.wanted,
+            Comparison.queue_key > after,
+            ~seen.exists(),
+        )
+        .order_by(Comparison.queue_key)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    take = update(Comparison).where(Comparison.id == free.scalar_subquery()).values(leased=Comparison.leased + 1)
+    returning = take.returning(Comparison.id, Comparison.queue_key)
+    return session.execute(returning.execution_options(synchronize_session=False)).first()
+
+
+def _lease(session: Session, project: Project, *, rater_id: int, comparison_id: int) -> Assignment:
+    size = select(func.count()).where(ComparisonResponse.comparison_id == comparison_id)
+    edition = (
+        select(Guideline.id)
+        .where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+        .order_by(Guideline.edition.desc())
+        .limit(1)
+    )
+    k, guideline_id = session.execute(select(size.scalar_subquery(), edition.scalar_subquery())).one()
+    assignment = Assignment(
+        project_id=project.id,
+        comparison_id=comparison_id,
+        rater_id=rater_id,
+        state="leased",
+        shown_order=shown_order(k, rater_id=rater_id, comparison_id=comparison_id),
+        guideline_id=guideline_id,
+        lease_until=func.now() + _lease_time(project),
+    )
+    session.add(assignment)
+    session.flush()
+    return assignment
+
+
+def shown_order(k: int, *, rater_id: int, comparison_id: int) -> list[int]:
+    """Canonical positions in the order that this rater sees: drawn per rater and comparison, every order as likely."""
+    order = list(range(k))
+    random.Random(f"{rater_id}:{comparison_id}").shuffle(order)
+    return order
+
+
+def _free_place(session: Session, comparison_id: int) -> None:
+    free = update(Comparison).where(Comparison.id == comparison_id).values(leased=Comparison.leased - 1)
+    session.execute(free.execution_options(synchronize_session=False))
+
+
+def _lease_time(project: Project) -> dt.timedelta:
+    return dt.timedelta(minutes=project.lease_minutes)

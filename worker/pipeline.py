@@ -1,0 +1,442 @@
+"""One run, top to bottom: snapshot, reward model, policy, evaluation, register, and what follows."""
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.config import get_settings
+from app.projects.models import Project
+from app.projects.settings import Training, sampling_of, training_of
+from app.prompts import service as prompts
+from app.prompts.models import Comparison, Prompt, Response
+from app.training import runs, snapshots, versions
+from app.training.models import Kind, ModelVersion, Run, Snapshot
+from worker import registry
+from worker.database import in_transaction
+from worker.progress import Recorder
+from worker.rlhf.checkpoint import CheckpointStore
+from worker.rlhf.types import Demonstration, Ranking, Stats
+
+MAX_CALIBRATION = 200
+
+
+@dataclass
+class Work:
+    """A run with what it needs: its project, its settings, its folder and its recorder."""
+
+    run: Run
+    project: Project
+    training: Training
+    recorder: Recorder
+    folder: Path
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def out(self, name: str) -> Path:
+        """Where a phase writes its model."""
+        return self.folder / f"{name}-{self.run.fence}"
+
+    def checkpoints(self, phase: str) -> CheckpointStore:
+        """Checkpoints of one phase; shared by all attempts, written under the present fence only."""
+
+        def saved(step: int, manifest_hash: str) -> None:
+            in_transaction(
+                lambda session: versions.record_checkpoint(
+                    session, self.run, phase=phase, step=step, manifest_hash=manifest_hash
+                )
+            )
+
+        return CheckpointStore(self.folder / "checkpoints" / phase, on_saved=saved, may_write=self.recorder.is_ours)
+
+
+def execute(run: Run) -> dict[str, Any]:
+    """Do the run; returns its result. Phases that an earlier attempt finished are not done again."""
+    project = in_transaction(lambda session: session.get_one(Project, run.project_id))
+    work = Work(
+        run=run,
+        project=project,
+        training=training_of({**project.training, **run.settings.get("training", {})}),
+        recorder=Recorder(run),
+        folder=get_settings().artifact_dir / "runs" / str(run.id),
+    )
+    work.folder.mkdir(parents=True, exist_ok=True)
+    steps: dict[str, Callable[[Work], None]] = {
+        Kind.SFT: fine_tune,
+        Kind.REWARD: learn_reward,
+        Kind.PPO: optimise_policy,
+        Kind.LOOP: close_loop,
+        Kind.SAMPLE: sample_comparisons,
+    }
+    steps[run.kind](work)
+    work.recorder.flush()
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return work.result
+
+
+def follow_up(session: Session, run_id: int) -> None:
+    """What a finished run sets off: the first policy writes responses at once; a full threshold starts the next run."""
+    from app.training.triggers import request_if_due
+
+    run = session.get_one(Run, run_id)
+    project = session.get_one(Project, run.project_id)
+    if run.kind == Kind.SFT and (serving := versions.serving_policy(session, project.id)) and serving.run_id == run.id:
+        runs.request_run(session, project, Kind.SAMPLE, trigger="first policy", unless_active=True)
+    request_if_due(session, project)
+
+
+def close_loop(work: Work) -> None:
+    """Reward model, then PPO and evaluation against the policy that serves."""
+    learn_reward(work)
+    optimise_policy(work)
+
+
+def fine_tune(work: Work) -> None:
+    """SFT on the project's demonstrations; the first policy of a project serves at once."""
+    from worker.rlhf.sft import SFTSettings, train_sft
+
+    demonstrations, heldout = in_transaction(lambda session: _demonstrations(session, work.project))
+    if not demonstrations:
+        raise ValueError("This project has no demonstrations. Import prompts with a demonstration each, or write some.")
+    settings = SFTSettings(**work.training.sft.model_dump(), seed=work.training.seed)
+    base = base_model_dir(work, demonstrations)
+    out = work.out("policy")
+    done = _drive(
+        work, train_sft(base, demonstrations, settings, out=out, checkpoints=work.checkpoints("sft"), heldout=heldout)
+    )
+    is_first = in_transaction(lambda session: versions.serving_policy(session, work.project.id)) is None
+    metrics = {name: done[name] for name in ("heldout_loss", "num_demonstrations") if name in done}
+    version = registry.register(
+        work.run,
+        out,
+        kind="policy",
+        state="serving" if is_first else "candidate",
+        metrics=metrics,
+        num_parameters=_num_parameters(out),
+    )
+    work.result |= {"policy_version": version.id, **metrics}
+
+
+def learn_reward(work: Work) -> None:
+    """Train and register the reward model on the run's snapshot."""
+    from worker.rlhf.reward_model import RewardSettings, train_reward_model
+
+    known = in_transaction(lambda session: versions.version_of_run(session, work.run.id, kind="reward_model"))
+    if known is not None:
+        work.result |= {"reward_version": known.id, **known.metrics}
+        return
+    snapshot = in_transaction(lambda session: _snapshot(session, work))
+    rankings, heldout = in_transaction(lambda session: _rankings(session, snapshot.id))
+    if not rankings:
+        raise ValueError("No ranking can be learned from yet. Collect or import some, then retry.")
+    work.recorder.say(f"Learning from {len(rankings)} rankings; {len(heldout)} are held out by prompt.")
+    settings = RewardSettings(**work.training.reward.model_dump(), seed=work.training.seed)
+    start = starting_policy(work)
+    out = work.out("reward")
+    done = _drive(
+        work,
+        train_reward_model(
+            start,
+            rankings,
+            settings,
+            out=out,
+            checkpoints=work.checkpoints("reward"),
+            heldout=heldout,
+            calibration=_calibration(rankings, seed=work.training.seed),
+        ),
+    )
+    metrics = {name: value for name, value in done.items() if name not in {"phase", "step", "total_steps"}}
+    version = registry.register(
+        work.run,
+        out,
+        kind="reward_model",
+        state="registered",
+        snapshot_id=snapshot.id,
+        metrics=metrics,
+        num_parameters=_num_parameters(out),
+    )
+    work.result |= {"reward_version": version.id, **metrics}
+
+
+def optimise_policy(work: Work) -> None:
+    """PPO from the serving policy, evaluation on held-out prompts, and a candidate for the overseer."""
+    from worker.rlhf.ppo import PPOSettings, train_ppo
+
+    serving, reward = in_transaction(lambda session: _judge_and_judged(session, work))
+    practice, heldout = in_transaction(lambda session: _practice_prompts(session, work))
+    if not practice:
+        raise ValueError("This project has no prompts to practise on. Import some, then retry.")
+    settings = PPOSettings(
+        **work.training.ppo.model_dump(),
+        seed=work.training.seed + work.run.id,
+        max_new_tokens=sampling_of(work.project.sampling).max_new_tokens,
+    )
+    policy_dir, reward_dir, out = registry.version_dir(serving), registry.version_dir(reward), work.out("policy")
+    done = _drive(
+        work,
+        train_ppo(
+            policy_dir,
+            reward_dir,
+            practice,
+            settings,
+            out=out,
+            checkpoints=work.checkpoints("ppo"),
+            eval_prompts=practice[-min(64, len(practice)) :],
+        ),
+    )
+    metrics = evaluate_policy(work, out, policy_dir, reward_dir, heldout)
+    metrics["score_start"], metrics["score_end"] = done["score_start"], done["score_end"]
+    version = registry.register(
+        work.run,
+        out,
+        kind="policy",
+        state="candidate",
+        parent_id=serving.id,
+        reward_model_id=reward.id,
+        snapshot_id=reward.snapshot_id,
+        metrics=metrics,
+        num_parameters=_num_parameters(out),
+    )
+    work.result |= {"policy_version": version.id, **metrics}
+
+
+def evaluate_policy(
+    work: Work, policy_dir: Path, before_dir: Path, reward_dir: Path, heldout: Sequence[Any]
+) -> dict[str, Any]:
+    """The new policy against the serving one, on prompts that neither practised on, by the reward model."""
+    from worker.rlhf.evaluate import compare_policies
+    from worker.rlhf.modeling import load_policy, load_reward_model, score
+    from worker.rlhf.rollout import SamplingSettings
+    from worker.rlhf.tokens import load_tokenizer
+
+    work.recorder.enter("evaluate", total_steps=1)
+    tokenizer = load_tokenizer(policy_dir)
+    reward_model = load_reward_model(reward_dir, tokenizer=load_tokenizer(reward_dir))
+    sampling = sampling_of(work.project.sampling)
+    settings = SamplingSettings(
+        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, seed=work.training.seed
+    )
+    return compare_policies(
+        load_policy(policy_dir, tokenizer=tokenizer),
+        load_policy(before_dir, tokenizer=tokenizer),
+        tokenizer,
+        heldout,
+        lambda asked, texts: score(reward_model, tokenizer, asked, texts),
+        sampling=settings,
+    )
+
+
+def sample_comparisons(work: Work) -> None:
+    """Let the serving policy answer the prompts that have been compared least, and open comparisons of the answers."""
+    from worker.rlhf.modeling import load_policy
+    from worker.rlhf.rollout import SamplingSettings, sample_responses
+    from worker.rlhf.tokens import load_tokenizer
+
+    sampling = sampling_of(work.project.sampling)
+    policy, chosen = in_transaction(lambda session: _prompts_to_answer(session, work, sampling.num_prompts))
+    folder = registry.version_dir(policy)
+    tokenizer = load_tokenizer(folder)
+    model = load_policy(folder, tokenizer=tokenizer)
+    settings = SamplingSettings(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_new_tokens=sampling.max_new_tokens,
+        seed=work.run.id,
+    )
+    k, done, opened = work.project.responses_per_comparison, 0, 0
+    asked = [messages for _, messages in chosen]
+    for batch in sample_responses(model, tokenizer, asked, settings, num_responses=k, batch_size=16):
+        opened += in_transaction(lambda session, batch=batch: _open(session, work, policy, chosen, batch))
+        done += len(batch) // k
+        work.recorder.step({"phase": "sample", "step": done, "total_steps": len(chosen), "comparisons": opened})
+    work.recorder.say(f"Opened {opened} comparisons of responses by policy {policy.number}.")
+    work.result |= {"comparisons": opened, "policy_version": policy.id}
+
+
+def base_model_dir(work: Work, demonstrations: Sequence[Demonstration]) -> str | Path:
+    """The project's base model: a folder or name for transformers, or a tiny one made from the demonstrations."""
+    from worker.rlhf.tiny import build_tiny_base
+
+    name = work.project.base_model
+    if name and name != "tiny":
+        return name
+    folder = work.folder / "base"
+    if not (folder / "tokenizer.json").exists():
+        texts = [text for item in demonstrations for text in (*(m["content"] for m in item.prompt), item.response)]
+        aside = work.folder / f"base-{work.run.fence}.tmp"
+        build_tiny_base(texts, aside, **work.training.tiny.model_dump(), seed=work.training.seed)
+        aside.rename(folder)
+    return folder
+
+
+def starting_policy(work: Work) -> str | Path:
+    """The trunk of a reward model: the project's first policy, which knows the domain and stays the same over
+    rounds; the serving one, or the base model, where there is none.
+    """
+    first = in_transaction(
+        lambda session: session.scalar(
+            select(ModelVersion)
+            .where(ModelVersion.project_id == work.project.id, ModelVersion.kind == "policy")
+            .order_by(ModelVersion.number)
+            .limit(1)
+        )
+    )
+    if first is not None:
+        return registry.version_dir(first)
+    if work.project.base_model and work.project.base_model != "tiny":
+        return work.project.base_model
+    texts = in_transaction(lambda session: _some_texts(session, work.project))
+    return base_model_dir(work, [Demonstration([{"role": "user", "content": text}], "") for text in texts])
+
+
+def _drive(work: Work, generator: Iterator[Stats]) -> Stats:
+    """Run a training loop to its end, recording each step; its last stats."""
+    stats: Stats = {}
+    for stats in generator:
+        work.recorder.step(stats)
+    return stats
+
+
+def _snapshot(session: Session, work: Work) -> Snapshot:
+    """The run's snapshot: taken by its first attempt, the same for all later ones."""
+    run = session.get_one(Run, work.run.id, with_for_update=True)
+    if run.fence != work.run.fence:
+        raise registry.StaleRunError(f"run {run.id} has another fence")
+    if run.snapshot_id is not None:
+        return session.get_one(Snapshot, run.snapshot_id)
+    snapshot = snapshots.take_snapshot(session, session.get_one(Project, work.project.id))
+    run.snapshot_id = snapshot.id
+    return snapshot
+
+
+def _rankings(session: Session, snapshot_id: int) -> tuple[list[Ranking], list[Ranking]]:
+    """(to learn from, held out), split by prompt."""
+    parts: dict[str, list[Ranking]] = {"train": [], "heldout": []}
+    for row in snapshots.read_snapshot(session, snapshot_id):
+        prompt = [{"role": m["role"], "content": m["content"]} for m in row.messages]
+        ranking = Ranking(prompt, tuple(row.responses), tuple(row.ranks), rater=str(row.rater_id), topic=row.topic)
+        parts[row.split].append(ranking)
+    return parts["train"], parts["heldout"]
+
+
+def _demonstrations(session: Session, project: Project) -> tuple[list[Demonstration], list[Demonstration]]:
+    query = (
+        select(Prompt.messages, Prompt.split, Response.text)
+        .join(Response, Response.prompt_id == Prompt.id)
+        .where(Prompt.project_id == project.id, Response.origin == "written")
+        .order_by(Response.id)
+    )
+    parts: dict[str, list[Demonstration]] = {"train": [], "heldout": []}
+    for messages, split, text in session.execute(query):
+        parts[split].append(Demonstration(messages, text))
+    return (parts["train"], parts["heldout"][:500]) if parts["train"] else (parts["heldout"], [])
+
+
+def _calibration(rankings: Sequence[Ranking], *, seed: int) -> list[tuple[Any, str]]:
+    """Responses on which the scores get mean 0 and deviation 1."""
+    pairs = [(ranking.prompt, text) for ranking in rankings for text in ranking.responses]
+    return random.Random(seed).sample(pairs, min(MAX_CALIBRATION, len(pairs)))
+
+
+def _judge_and_judged(session: Session, work: Work) -> tuple[ModelVersion, ModelVersion]:
+    serving = versions.serving_policy(session, work.project.id)
+    reward = versions.version_of_run(session, work.run.id, kind="reward_model") or versions.newest_version(
+        session, work.project.id, kind="reward_model"
+    )
+    if serving is None:
+        raise ValueError("There is no serving policy to improve. Run SFT first.")
+    if reward is None:
+        raise ValueError("There is no reward model yet. Train one first, or start a loop run, which does both.")
+    return serving, reward
+
+
+def _practice_prompts(session: Session, work: Work) -> tuple[list[Any], list[Any]]:
+    """(to practise on, held out for evaluation). Demonstration-only prompts are practice too."""
+
+    def some(split: str, limit: int) -> list[Any]:
+        query = select(Prompt.messages).where(Prompt.project_id == work.project.id, Prompt.split == split)
+        return list(session.scalars(query.order_by(Prompt.content_hash).limit(limit)))
+
+    practice, heldout = some("train", 20_000), some("heldout", work.training.num_eval_prompts)
+    return practice, heldout or practice[: work.training.num_eval_prompts]
+
+
+def _prompts_to_answer(session: Session, work: Work, num_prompts: int) -> tuple[ModelVersion, list[tuple[int, Any]]]:
+    policy = versions.serving_policy(session, work.project.id)
+    if policy is None:
+        raise ValueError("There is no serving policy to write responses. Run SFT first.")
+    compared = func.count(Comparison.id)
+    query = (
+        select(Prompt.id, Prompt.messages)
+        .outerjoin(Comparison, Comparison.prompt_id == Prompt.id)
+        .where(Prompt.project_id == work.project.id)
+        .group_by(Prompt.id)
+        .order_by(compared, func.md5(func.concat(Prompt.id, "-", work.run.id)))
+        .limit(num_prompts)
+    )
+    chosen = [(row.id, row.messages) for row in session.execute(query)]
+    if not chosen:
+        raise ValueError("This project has no prompts. Import some, then retry.")
+    return policy, chosen
+
+
+def _open(
+    session: Session, work: Work, policy: ModelVersion, chosen: Sequence[tuple[int, Any]], batch: Sequence[Any]
+) -> int:
+    """Store one batch of samples and open comparisons of those with at least two different texts."""
+    if runs.check_run(session, work.run.id, fence=work.run.fence) == "lost":
+        raise registry.StaleRunError(f"run {work.run.id} has another fence")
+    by_prompt: dict[int, list[int]] = {}
+    seen: set[tuple[int, str]] = set()
+    for sample in batch:
+        prompt_id = chosen[sample.prompt_index][0]
+        if (prompt_id, sample.text) in seen:
+            continue
+        seen.add((prompt_id, sample.text))
+        response_id, _ = prompts.add_response(
+            session,
+            prompt_id,
+            sample.text,
+            origin="sampled",
+            source=f"policy {policy.number}",
+            model_version_id=policy.id,
+            run_id=work.run.id,
+            finish_reason=sample.finish_reason,
+            sampling=work.project.sampling,
+        )
+        by_prompt.setdefault(prompt_id, []).append(response_id)
+    opened = 0
+    for prompt_id, response_ids in by_prompt.items():
+        if len(response_ids) >= 2:
+            _, is_new = prompts.add_comparison(
+                session, work.project, prompt_id, response_ids, origin="sampled", run_id=work.run.id
+            )
+            opened += is_new
+    return opened
+
+
+def _some_texts(session: Session, project: Project) -> list[str]:
+    query = (
+        select(Response.text).join(Prompt).where(Prompt.project_id == project.id).order_by(Response.id).limit(20_000)
+    )
+    return [text for text in session.scalars(query) if text]
+
+
+def _num_parameters(folder: Path) -> int:
+    """Counted from the headers of the safetensors files."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                size = 1
+                for dimension in file.get_slice(name).get_shape():
+                    size *= dimension
+                total += size
+    return total
