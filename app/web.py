@@ -36,6 +36,15 @@ def settings_of(request: Request) -> Settings:
 SettingsDep = Annotated[Settings, Depends(settings_of)]
 
 
+async def form_fields(request: Request) -> dict[str, list[str]]:
+    """All text fields of the form, for forms whose fields depend on the project."""
+    form = await request.form()
+    return {name: [value for value in form.getlist(name) if isinstance(value, str)] for name in form}
+
+
+FormFields = Annotated[dict[str, list[str]], Depends(form_fields)]
+
+
 @lru_cache
 def templates() -> jinja2.Environment:
     """The template environment: autoescaping, and undefined variables are errors."""

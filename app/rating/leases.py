@@ -37,6 +37,13 @@ def next_assignment(session: Session, project: Project, *, rater_id: int) -> Ass
     return _lease(session, project, rater_id=rater_id, comparison_id=comparison_id)
 
 
+def held_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
+    """What this rater has in hand, without touching its lease."""
+    mine = (Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.state.in_(HELD))
+    order = (sa.desc(Assignment.state == "reopened"), Assignment.leased_at, Assignment.id)
+    return session.scalar(select(Assignment).where(*mine).order_by(*order).limit(1))
+
+
 def get_assignment(session: Session, project: Project, assignment_id: int, *, rater_id: int) -> Assignment:
     """An assignment of this rater in this project.
 

@@ -1,0 +1,86 @@
+"""What the rating page and the API show of an assignment: blind, nothing about where a response came from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.guidelines.models import Acknowledgement, Guideline
+from app.projects.models import Project
+from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
+from app.rating.models import Assignment
+
+LETTERS = "ABCDEFGHI"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One response as shown: a letter, its place, its text, and whether it was cut at the length limit."""
+
+    letter: str
+    place: int
+    text: str
+    was_cut: bool
+
+
+@dataclass(frozen=True)
+class Desk:
+    """All that a rater sees of one comparison."""
+
+    assignment: Assignment
+    messages: list[dict[str, Any]]
+    cards: list[Card]
+    draft: dict[str, Any]
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether a ranking of this rater stands and is being corrected."""
+        return self.assignment.state == "reopened"
+
+
+def desk_of(session: Session, assignment: Assignment) -> Desk:
+    """Two statements: the prompt, and the responses in shown order."""
+    prompt = select(Prompt.messages).join(Comparison, Comparison.prompt_id == Prompt.id)
+    messages = session.scalars(prompt.where(Comparison.id == assignment.comparison_id)).one()
+    rows = session.execute(
+        select(Response.text, Response.finish_reason)
+        .join(ComparisonResponse, ComparisonResponse.response_id == Response.id)
+        .where(ComparisonResponse.comparison_id == assignment.comparison_id)
+        .order_by(ComparisonResponse.position)
+    ).all()
+    cards = [
+        Card(LETTERS[place], place, rows[position].text, rows[position].finish_reason == "length")
+        for place, position in enumerate(assignment.shown_order)
+    ]
+    empty = {
+        "ranks": [None] * len(cards),
+        "all_bad": False,
+        "strength": None,
+        "attributes": {},
+        "flags": {},
+        "note": "",
+    }
+    return Desk(assignment, messages, cards, {**empty, **(assignment.draft or {})})
+
+
+def unread_guideline(session: Session, project: Project, *, rater_id: int) -> Guideline | None:
+    """The newest published edition, if this rater has not acknowledged it."""
+    newest = (
+        select(Guideline)
+        .where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+        .order_by(Guideline.edition.desc())
+        .limit(1)
+    )
+    guideline = session.scalar(newest)
+    if guideline is None:
+        return None
+    known = select(Acknowledgement.person_id).where(
+        Acknowledgement.guideline_id == guideline.id, Acknowledgement.person_id == rater_id
+    )
+    return guideline if session.scalar(known) is None else None
+
+
+def guideline_of(session: Session, assignment: Assignment) -> Guideline | None:
+    """The edition that is shown with this assignment."""
+    return session.get(Guideline, assignment.guideline_id) if assignment.guideline_id else None

@@ -1,0 +1,214 @@
+"""The rater's desk in the browser. Each form also works without scripts."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import select
+
+from app.errors import Invalid
+from app.guidelines.models import Guideline
+from app.projects.deps import Rater
+from app.projects.models import Project
+from app.prompts.models import Comparison, Prompt
+from app.rating import desk, leases, service
+from app.rating.answers import Answer
+from app.web import FormFields, SessionDep, is_htmx, redirect, render
+
+router = APIRouter(prefix="/projects/{slug}", tags=["rating"])
+Text = Annotated[str, Form()]
+
+
+@router.get("/rate", response_class=HTMLResponse)
+def rate(member: Rater, request: Request, session: SessionDep) -> HTMLResponse:
+    """The desk as it stands: what is in hand, or a button for the next comparison. Takes nothing by itself."""
+    held = leases.held_assignment(session, member.project, rater_id=member.person.id)
+    return _desk(request, session, member, held.id if held else None)
+
+
+@router.post("/rate/next", response_class=HTMLResponse)
+def take_next(member: Rater, request: Request, session: SessionDep) -> Response:
+    """Take the next comparison."""
+    assignment = None
+    if desk.unread_guideline(session, member.project, rater_id=member.person.id) is None:
+        assignment = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    return _after(request, session, member, assignment.id if assignment else None)
+
+
+@router.post("/rate/{assignment_id}", response_class=HTMLResponse)
+def submit(member: Rater, assignment_id: int, request: Request, session: SessionDep, fields: FormFields) -> Response:
+    """Store a ranking and show the next comparison."""
+    recorded = service.record_ranking(
+        session,
+        member.project,
+        member.person,
+        assignment_id=assignment_id,
+        idempotency_key=_key(fields),
+        answer=answer_of(fields, member.project),
+    )
+    notice = "Saved." if recorded.ranking.standing == "counted" else "Saved, as an extra ranking: others were first."
+    following = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    return _after(request, session, member, following.id if following else None, notice=notice)
+
+
+@router.post("/rate/{assignment_id}/draft", status_code=204)
+def draft(member: Rater, assignment_id: int, session: SessionDep, fields: FormFields) -> Response:
+    """Keep what has been chosen so far."""
+    answer = answer_of(fields, member.project)
+    values = {
+        "ranks": answer.ranks,
+        "all_bad": answer.all_bad,
+        "strength": answer.strength,
+        "attributes": answer.attributes,
+        "flags": answer.flags,
+        "note": answer.note,
+    }
+
+    service.save_draft(session, member.project, assignment_id, rater_id=member.person.id, draft=values)
+    return Response(status_code=204)
+
+
+@router.post("/rate/{assignment_id}/skip", response_class=HTMLResponse)
+def skip(
+    member: Rater, assignment_id: int, request: Request, session: SessionDep, reason: Text = "", note: Text = ""
+) -> Response:
+    """Give a comparison back, with a reason."""
+    leases.skip(session, member.project, assignment_id, rater_id=member.person.id, reason=reason, note=note)
+    following = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    return _after(request, session, member, following.id if following else None, notice="Skipped.")
+
+
+@router.post("/rate/{assignment_id}/extend", response_class=HTMLResponse)
+def extend(member: Rater, assignment_id: int, request: Request, session: SessionDep) -> Response:
+    """Hold this comparison longer."""
+    leases.extend_lease(session, member.project, assignment_id, rater_id=member.person.id)
+    return _after(request, session, member, assignment_id, notice="You have more time for this one.")
+
+
+@router.post("/rate-undo", response_class=HTMLResponse)
+def undo(
+    member: Rater, request: Request, session: SessionDep, assignment_id: Annotated[int | None, Form()] = None
+) -> Response:
+    """Bring the last ranking (or a chosen one) back to be corrected; it stands until the correction is sent."""
+    opened = service.undo_last(session, member.project, rater_id=member.person.id, assignment_id=assignment_id)
+    return _after(
+        request, session, member, opened.id, notice="Here it is again. It stands until you send a correction."
+    )
+
+
+@router.get("/my-rankings", response_class=HTMLResponse)
+def mine(member: Rater, request: Request, session: SessionDep) -> HTMLResponse:
+    """One's own recent rankings, each with a way to correct it."""
+    rankings = service.recent_rankings(session, member.project, rater_id=member.person.id)
+    asked = select(Comparison.id, Prompt.messages).join(Prompt, Prompt.id == Comparison.prompt_id)
+    asked = asked.where(Comparison.id.in_([ranking.comparison_id for ranking in rankings]))
+    prompts = {row.id: row.messages[-1]["content"] for row in session.execute(asked)}
+    return render(request, "rating/mine.html", project=member.project, rankings=rankings, prompts=prompts)
+
+
+def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:
+    """The form as an answer: `rank-0`, ..., or `choice` for pairs with a strength; empty means unranked.
+
+    Raises:
+        Invalid: something is not a number.
+    """
+
+    def one(name: str) -> str:
+        return fields.get(name, [""])[-1].strip()
+
+    places = sorted(int(name[5:]) for name in fields if name.startswith("rank-") and name[5:].isdigit())
+    ranks = [_number(one(f"rank-{place}"), f"rank-{place}") for place in places[:9]]
+    all_bad, strength = one("all_bad") == "on", None
+    if choice := one("choice"):
+        ranks, strength, all_bad = _choice(choice)
+    attributes = {
+        attribute["key"]: [
+            _number(one(f"attribute-{attribute['key']}-{place}"), attribute["key"]) for place in range(len(ranks))
+        ]
+        for attribute in project.attributes
+        if any(one(f"attribute-{attribute['key']}-{place}") for place in range(len(ranks)))
+    }
+    flags = {str(place): fields[f"flags-{place}"] for place in range(9) if fields.get(f"flags-{place}")}
+    seconds = one("seconds")
+    return Answer(
+        ranks=ranks,
+        all_bad=all_bad,
+        strength=strength,
+        attributes=attributes,
+        flags=flags,
+        note="\n".join(fields.get("note", [""])).replace("\r\n", "\n"),
+        seconds=float(seconds) if seconds.replace(".", "", 1).isdigit() else None,
+    )
+
+
+def _choice(choice: str) -> tuple[list[int | None], int | None, bool]:
+    """`a4` ... `a1`, `tie`, `b1` ... `b4`, `bad`: ranks, strength, all bad."""
+    if choice == "tie":
+        return [1, 1], None, False
+    if choice == "bad":
+        return [1, 1], None, True
+    if len(choice) == 2 and choice[0] in "ab" and choice[1] in "1234":
+        return ([1, 2] if choice[0] == "a" else [2, 1]), int(choice[1]), False
+    raise Invalid("Choose one of the answers.", field="choice")
+
+
+def _number(text: str, name: str) -> int | None:
+    if text == "":
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 2:
+        raise Invalid(f"{name}: a rank is a number from 1 to 9.", field=name)
+    return int(text)
+
+
+def _key(fields: dict[str, list[str]]) -> uuid.UUID:
+    try:
+        return uuid.UUID(fields.get("idempotency_key", [""])[-1])
+    except ValueError:
+        raise Invalid(
+            "This form is incomplete. Reload the page: your draft is kept.", field="idempotency_key"
+        ) from None
+
+
+def _after(
+    request: Request, session: SessionDep, member: Rater, assignment_id: int | None, *, notice: str = ""
+) -> Response:
+    """htmx gets the fragment that replaces the desk; a plain browser is sent to the page."""
+    if not is_htmx(request):
+        return redirect(f"/projects/{member.project.slug}/rate")
+    return _desk(request, session, member, assignment_id, fragment=True, notice=notice)
+
+
+def _desk(
+    request: Request,
+    session: SessionDep,
+    member: Rater,
+    assignment_id: int | None,
+    *,
+    fragment: bool = False,
+    notice: str = "",
+) -> HTMLResponse:
+    project, rater_id = member.project, member.person.id
+    unread = desk.unread_guideline(session, project, rater_id=rater_id)
+    shown, guideline = None, None
+    if assignment_id is not None and unread is None:
+        assignment = leases.get_assignment(session, project, assignment_id, rater_id=rater_id)
+        shown, guideline = desk.desk_of(session, assignment), desk.guideline_of(session, assignment)
+    template = "rating/_desk.html" if fragment else "rating/page.html"
+    return render(
+        request,
+        template,
+        project=project,
+        desk=shown,
+        guideline=guideline or unread or _newest(session, project),
+        unread=unread,
+        notice=notice,
+        num_today=service.num_today(session, project, rater_id=rater_id),
+        skip_reasons=leases.SKIP_REASONS,
+        is_waiting=fragment,
+    )
+
+
+def _newest(session: SessionDep, project: Project) -> Guideline | None:
+    published = select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+    return session.scalar(published.order_by(Guideline.edition.desc()).limit(1))
