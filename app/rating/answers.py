@@ -87,7 +87,7 @@ def _check_attribute(name: str, values: list[int | None], project: Project, *, k
 def _check_flags(flags: dict[str, list[str]], project: Project, *, k: int) -> dict[str, list[str]]:
     known = {flag["key"] for flag in project.flags}
     for place, names in flags.items():
-        if not place.isdigit() or int(place) >= k or set(names) - known:
+        if place not in {str(number) for number in range(k)} or set(names) - known:
             raise Invalid("One of the flags is unknown, or is on a response that is not here.", field="flags")
     return {place: sorted(set(names)) for place, names in flags.items() if names}
 
