@@ -1,13 +1,19 @@
 """`attune`: everything from a terminal. Each command imports what it needs when it runs."""
 
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
+from app.accounts import service as accounts
+from app.accounts.models import Person
 from app.errors import AppError
+from app.projects.models import Project, Role
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 user_cli = typer.Typer(no_args_is_help=True, help="People and their sign-in links.")
@@ -108,63 +114,50 @@ def migrate() -> None:
 @cli.command("first-admin")
 def first_admin() -> None:
     """A one-time link that makes the first admin, on a database without people."""
-    from sqlalchemy import select
-
-    from app.accounts import service
-    from app.accounts.models import Person
     from app.config import get_settings
 
     with _transaction() as session:
         if session.scalar(select(Person.id).where(Person.is_site_admin)) is not None:
             raise AppError("There is an admin already. Ask them for an invitation, or use `attune user link`.")
-        token = service.create_link(session, "first_admin")
+        token = accounts.create_link(session, "first_admin")
     console.print(f"{get_settings().public_url}/link/{token}", soft_wrap=True)
 
 
 @user_cli.command("add")
 def user_add(email: str, name: str, site_admin: bool = False) -> None:
     """Add a person and print a one-time sign-in link."""
-    from app.accounts import service
     from app.config import get_settings
 
     with _transaction() as session:
-        person = service.create_person(session, email, name=name, is_site_admin=site_admin)
-        token = service.create_link(session, "sign_in", person_id=person.id)
+        person = accounts.create_person(session, email, name=name, is_site_admin=site_admin)
+        token = accounts.create_link(session, "sign_in", person_id=person.id)
     console.print(f"{get_settings().public_url}/link/{token}", soft_wrap=True)
 
 
 @user_cli.command("link")
 def user_link(email: str) -> None:
     """Print a one-time sign-in link for somebody."""
-    from app.accounts import service
     from app.config import get_settings
 
     with _transaction() as session:
-        token = service.create_link(session, "sign_in", person_id=_person(session, email).id)
+        token = accounts.create_link(session, "sign_in", person_id=_person(session, email).id)
     console.print(f"{get_settings().public_url}/link/{token}", soft_wrap=True)
 
 
 @token_cli.command("create")
 def token_create(email: str, name: str, scope: Annotated[list[str], typer.Option(help="A role; repeat it.")]) -> None:
     """Make an API token for somebody and print it, once."""
-    from app.accounts import service
-    from app.projects.models import Role
-
     unknown = set(scope) - {role.value for role in Role}
     if unknown:
         raise AppError(f"There is no scope {sorted(unknown)[0]!r}: choose from rater, admin, operator, overseer.")
     with _transaction() as session:
-        _, token = service.create_api_token(session, _person(session, email), name=name, scopes=scope)
+        _, token = accounts.create_api_token(session, _person(session, email), name=name, scopes=scope)
     print(token)
 
 
 @project_cli.command("list")
 def project_list() -> None:
     """All projects."""
-    from sqlalchemy import select
-
-    from app.projects.models import Project
-
     with _transaction() as session:
         for project in session.scalars(select(Project).order_by(Project.slug)):
             console.print(f"{project.slug}\t{project.name}")
@@ -173,10 +166,10 @@ def project_list() -> None:
 @project_cli.command("create")
 def project_create(slug: str, name: str, admin: str, template: str = "ranking") -> None:
     """Make a project from a template, with its admin (an email)."""
-    from app.projects import service
+    from app.projects.service import create_project
 
     with _transaction() as session:
-        project = service.create_project(session, _person(session, admin), slug=slug, name=name, template=template)
+        project = create_project(session, _person(session, admin), slug=slug, name=name, template=template)
     console.print(f"Made {project.slug}.")
 
 
@@ -261,7 +254,7 @@ def verify_audit() -> None:
     console.print("The audit trail is whole.")
 
 
-def _engine():  # type: ignore[no-untyped-def]
+def _engine() -> Engine:
     """An engine on DATABASE_URL, or on the embedded Postgres of the data folder."""
     from app.config import get_settings
     from app.db import make_engine
@@ -276,7 +269,7 @@ def _engine():  # type: ignore[no-untyped-def]
     return make_engine(settings)
 
 
-def _transaction():  # type: ignore[no-untyped-def]
+def _transaction() -> AbstractContextManager[Session]:
     import app.tables  # noqa: F401
     from app.db import transaction
 
@@ -289,22 +282,14 @@ def _demand(database_url: str) -> str:
     return database_url
 
 
-def _person(session, email: str):  # type: ignore[no-untyped-def]
-    from sqlalchemy import select
-
-    from app.accounts.models import Person
-
+def _person(session: Session, email: str) -> Person:
     person = session.scalar(select(Person).where(Person.email == email.strip().lower()))
     if person is None:
         raise AppError(f"Nobody has the address {email}. Add them with `attune user add`.")
     return person
 
 
-def _project(session, slug: str):  # type: ignore[no-untyped-def]
-    from sqlalchemy import select
-
-    from app.projects.models import Project
-
+def _project(session: Session, slug: str) -> Project:
     project = session.scalar(select(Project).where(Project.slug == slug))
     if project is None:
         raise AppError(f"There is no project {slug!r}; `attune project list` names them.")

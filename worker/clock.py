@@ -4,7 +4,6 @@ import logging
 import signal
 import threading
 
-from app.rating.leases import expire_leases
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -13,6 +12,7 @@ from app.config import get_settings
 from app.db import transaction
 from app.projects.models import Project
 from app.queue import send_unsent
+from app.rating.leases import expire_leases
 from app.training import runs
 from app.training.triggers import request_if_due
 from worker.database import engine

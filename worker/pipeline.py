@@ -4,6 +4,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from worker.database import in_transaction
 from worker.progress import Recorder
 from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.types import Demonstration, Ranking, Stats
+from worker.rlhf.types import Prompt as Conversation
 
 MAX_CALIBRATION = 200
 
@@ -109,7 +111,7 @@ def fine_tune(work: Work) -> None:
         work, train_sft(base, demonstrations, settings, out=out, checkpoints=work.checkpoints("sft"), heldout=heldout)
     )
     is_first = in_transaction(lambda session: versions.serving_policy(session, work.project.id)) is None
-    metrics = {name: done[name] for name in ("heldout_loss", "num_demonstrations") if name in done}
+    metrics: dict[str, Any] = {name: done[name] for name in ("heldout_loss", "num_demonstrations") if name in done}
     version = registry.register(
         work.run,
         out,
@@ -251,7 +253,7 @@ def sample_comparisons(work: Work) -> None:
     k, done, opened = work.project.responses_per_comparison, 0, 0
     asked = [messages for _, messages in chosen]
     for batch in sample_responses(model, tokenizer, asked, settings, num_responses=k, batch_size=16):
-        opened += in_transaction(lambda session, batch=batch: _open(session, work, policy, chosen, batch))
+        opened += in_transaction(partial(_open, work=work, policy=policy, chosen=chosen, batch=batch))
         done += len(batch) // k
         work.recorder.step({"phase": "sample", "step": done, "total_steps": len(chosen), "comparisons": opened})
     work.recorder.say(f"Opened {opened} comparisons of responses by policy {policy.number}.")
@@ -318,7 +320,7 @@ def _rankings(session: Session, snapshot_id: int) -> tuple[list[Ranking], list[R
     """(to learn from, held out), split by prompt."""
     parts: dict[str, list[Ranking]] = {"train": [], "heldout": []}
     for row in snapshots.read_snapshot(session, snapshot_id):
-        prompt = [{"role": m["role"], "content": m["content"]} for m in row.messages]
+        prompt: Conversation = [{"role": m["role"], "content": m["content"]} for m in row.messages]
         ranking = Ranking(prompt, tuple(row.responses), tuple(row.ranks), rater=str(row.rater_id), topic=row.topic)
         parts[row.split].append(ranking)
     return parts["train"], parts["heldout"]

@@ -61,6 +61,18 @@ class SignedInPermission(Permission):
         return caller
 
 
+class InPersonPermission(Permission):
+    """Somebody is signed in with a browser: a token must not change passwords or make stronger tokens."""
+
+    name = "signed in, in person"
+
+    def __call__(self, caller: MaybeCaller) -> Caller:
+        if caller is None:
+            raise NotSignedIn("Sign in first.")
+        service.demand_in_person(caller)
+        return caller
+
+
 class SiteAdminPermission(Permission):
     """A site admin is signed in."""
 
@@ -75,4 +87,5 @@ class SiteAdminPermission(Permission):
 
 Anyone = Annotated[Caller | None, Depends(AnyonePermission())]
 SignedIn = Annotated[Caller, Depends(SignedInPermission())]
+InPerson = Annotated[Caller, Depends(InPersonPermission())]
 SiteAdmin = Annotated[Caller, Depends(SiteAdminPermission())]

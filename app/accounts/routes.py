@@ -9,15 +9,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app import audit
 from app.accounts import rate_limits, service
-from app.accounts.deps import Anyone, SignedIn, cookie_name
+from app.accounts.deps import Anyone, InPerson, SignedIn, cookie_name
 from app.accounts.models import ApiToken, OneTimeLink, Person, SignInSession
 from app.db import Base
-from app.errors import Invalid, NotFound
+from app.errors import NotFound
 from app.security import client_address
 from app.web import SessionDep, redirect, render, safe_path, settings_of
 
 router = APIRouter(tags=["accounts"])
-SCOPES = ("rater", "admin", "operator", "overseer")
 Text = Annotated[str, Form()]
 
 
@@ -80,25 +79,28 @@ def use_link(
         if person is None or not person.is_active:
             raise NotFound("This account is closed.")
         return _signed_in(request, session, person, to="/")
-    person = caller.person if caller else _new_person(session, link, email=email, name=name, password=password)
+    person = caller.person if caller else _new_person(session, email=email, name=name, password=password)
+    if link.purpose == "first_admin":
+        person.is_site_admin = True
     if link.project_id is not None:
         _join(session, link, person)
     return redirect("/") if caller else _signed_in(request, session, person, to="/")
 
 
 @router.get("/account", response_class=HTMLResponse)
-def account(caller: SignedIn, request: Request, session: SessionDep) -> Response:
+def account(caller: InPerson, request: Request, session: SessionDep) -> Response:
     """One's own name, password, tokens and sessions."""
     return _account_page(request, session, caller.person, current=caller.session_id)
 
 
 @router.post("/account/password")
 def change_password(
-    caller: SignedIn, request: Request, session: SessionDep, new_password: Text = "", old_password: Text = ""
+    caller: InPerson, request: Request, session: SessionDep, new_password: Text = "", old_password: Text = ""
 ) -> Response:
     """Choose a password; the old one is needed where there is one. All other sessions end."""
     person = session.get_one(Person, caller.person.id)
     if person.password_hash:
+        rate_limits.count_sign_in(request, email=person.email, address=client_address(request))
         service.authenticate(session, person.email, password=old_password)
     person.password_hash = service.hash_password(new_password, email=person.email)
     service.end_all_sessions(session, person.id)
@@ -107,7 +109,7 @@ def change_password(
 
 
 @router.post("/account/name")
-def change_name(caller: SignedIn, session: SessionDep, name: Text = "") -> Response:
+def change_name(caller: InPerson, session: SessionDep, name: Text = "") -> Response:
     """Be called something else."""
     session.get_one(Person, caller.person.id).name = service.clean_name(name)
     return redirect("/account")
@@ -115,29 +117,26 @@ def change_name(caller: SignedIn, session: SessionDep, name: Text = "") -> Respo
 
 @router.post("/account/tokens", response_class=HTMLResponse)
 def create_token(
-    caller: SignedIn,
+    caller: InPerson,
     request: Request,
     session: SessionDep,
     name: Text = "",
     scopes: Annotated[list[str] | None, Form()] = None,
 ) -> Response:
     """A token for programs; this answer is the only time it is shown."""
-    chosen = scopes or []
-    if not chosen or set(chosen) - set(SCOPES):
-        raise Invalid("Choose at least one of the scopes: rater, admin, operator, overseer.", field="scopes")
-    _, token = service.create_api_token(session, caller.person, name=name, scopes=chosen)
+    _, token = service.create_api_token(session, caller.person, name=name, scopes=scopes or [])
     return _account_page(request, session, caller.person, current=caller.session_id, new_token=token)
 
 
 @router.post("/account/tokens/{token_id}/revoke")
-def revoke_token(caller: SignedIn, token_id: int, session: SessionDep) -> Response:
+def revoke_token(caller: InPerson, token_id: int, session: SessionDep) -> Response:
     """End a token."""
     service.revoke_api_token(session, caller.person, token_id=token_id)
     return redirect("/account")
 
 
 @router.post("/account/sessions/{session_id}/end")
-def end_session(caller: SignedIn, session_id: int, session: SessionDep) -> Response:
+def end_session(caller: InPerson, session_id: int, session: SessionDep) -> Response:
     """Sign out another browser of one's own."""
     mine = select(SignInSession).where(SignInSession.id == session_id, SignInSession.person_id == caller.person.id)
     found = session.scalar(mine)
@@ -165,9 +164,8 @@ def _signed_in(request: Request, session: SessionDep, person: Person, *, to: str
     return response
 
 
-def _new_person(session: SessionDep, link: OneTimeLink, *, email: str, name: str, password: str) -> Person:
-    is_first = link.purpose == "first_admin"
-    return service.create_person(session, email, name=name, password=password, is_site_admin=is_first)
+def _new_person(session: SessionDep, *, email: str, name: str, password: str) -> Person:
+    return service.create_person(session, email, name=name, password=password)
 
 
 def _join(session: SessionDep, link: OneTimeLink, person: Person) -> None:
@@ -204,5 +202,5 @@ def _account_page(
         sessions=session.scalars(sessions.order_by(SignInSession.last_seen_at.desc())).all(),
         current=current,
         new_token=new_token,
-        scopes=SCOPES,
+        scopes=service.SCOPES,
     )

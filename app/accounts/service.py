@@ -20,6 +20,7 @@ from app.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn
 
 SEEN_EVERY = dt.timedelta(seconds=60)
 MAX_SESSIONS = 20
+SCOPES = ("rater", "admin", "operator", "overseer")
 _hasher = PasswordHasher()
 _hashing = threading.Semaphore(2)  # argon2 takes 64 MiB a call; many at once would exhaust memory.
 _UNKNOWN_PERSON = _hasher.hash(secrets.token_urlsafe())
@@ -203,7 +204,13 @@ def use_link(session: Session, token: str) -> OneTimeLink:
 def create_api_token(
     session: Session, person: Person, *, name: str, scopes: list[str], days: int | None = None
 ) -> tuple[ApiToken, str]:
-    """A token for programs, limited to `scopes` (roles). The second value is shown once and never again."""
+    """A token for programs, limited to `scopes` (roles). The second value is shown once and never again.
+
+    Raises:
+        Invalid: no scope, or one that is not a role.
+    """
+    if not scopes or set(scopes) - set(SCOPES):
+        raise Invalid(f"Choose at least one of the scopes: {', '.join(SCOPES)}.", field="scopes")
     token = "att_" + secrets.token_urlsafe(32)
     expires = session.scalar(select(func.now() + dt.timedelta(days=days))) if days else None
     row = ApiToken(
@@ -247,6 +254,14 @@ def revoke_api_token(session: Session, person: Person, *, token_id: int) -> None
 
 
 def demand_site_admin(caller: Caller) -> None:
-    """Only site admins create projects and people."""
+    """Only site admins create projects and people; a token of theirs needs the scope `admin`."""
+    if caller.scopes is not None and "admin" not in caller.scopes:
+        raise Forbidden("This token lacks the scope admin. Make one that has it, under Account.")
     if not caller.person.is_site_admin:
         raise Forbidden("Only a site admin may do this. Ask the person who set Attune up.")
+
+
+def demand_in_person(caller: Caller) -> None:
+    """Accounts are changed by people in a browser, not by programs with a token."""
+    if caller.scopes is not None:
+        raise Forbidden("This cannot be done with an API token. Sign in with a browser.")

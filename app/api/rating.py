@@ -98,6 +98,15 @@ class RankingAnswer(Shape):
     is_replay: bool
 
 
+class GuidelineAnswer(Shape):
+    """The edition that rankings are made by now, in Markdown."""
+
+    edition: int
+    summary: str
+    body: str
+    is_acknowledged: bool
+
+
 class LeaseAnswer(Shape):
     """How long a comparison is held."""
 
@@ -111,10 +120,24 @@ def take_next(member: Rater, session: SessionDep) -> Any:
     """The comparison in hand, its lease renewed, or the next one."""
     unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
     if unread is not None:
-        where = f"/api/v1/projects/{member.project.slug}/guidelines/{unread.edition}/acknowledgement"
-        raise Conflict(f"Edition {unread.edition} of the guidelines is new. Read it, then POST to {where}.")
+        raise Conflict(
+            f"Edition {unread.edition} of the guidelines is new. GET .../guideline, read it, and POST to "
+            f".../guidelines/{unread.edition}/acknowledgement before you go on."
+        )
     assignment = leases.next_assignment(session, member.project, rater_id=member.person.id)
     return Response(status_code=204) if assignment is None else _shown(session, member.project, assignment)
+
+
+@router.get("/guideline", response_model=GuidelineAnswer)
+def guideline(member: Rater, session: SessionDep) -> Any:
+    """The newest edition of the guidelines."""
+    newest = desk.newest_guideline(session, member.project)
+    if newest is None:
+        raise NotFound("This project has no guidelines yet.")
+    unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
+    return GuidelineAnswer(
+        edition=newest.edition or 0, summary=newest.summary, body=newest.body, is_acknowledged=unread is None
+    )
 
 
 @router.post("/guidelines/{edition}/acknowledgement", status_code=204)

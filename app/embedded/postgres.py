@@ -147,7 +147,7 @@ def _spawn(server: PostgresServer, *, fsync: bool) -> subprocess.Popen[bytes]:
     command = _as_server([binaries() / "postgres", "-D", server.folder, *arguments])
     with (server.folder.parent / "postgres.log").open("ab") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_server_user()
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=_server_user()
         )
 
 
@@ -189,7 +189,7 @@ def _log_tail(server: PostgresServer) -> str:
 
 def _run_as_server(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        _as_server(command), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, **_server_user()
+        _as_server(command), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, user=_server_user()
     )
 
 
@@ -201,16 +201,16 @@ def _as_server(command: list[str | Path]) -> list[str]:
     return parts
 
 
-def _server_user() -> dict[str, str]:
+def _server_user() -> str | None:
     """As root without user namespaces (in some containers): the user `postgres` or `nobody`."""
     if not _needs_other_user() or _can_unshare():
-        return {}
+        return None
     known = {entry.pw_name for entry in pwd.getpwall()}
-    return {"user": "postgres" if "postgres" in known else "nobody"}
+    return "postgres" if "postgres" in known else "nobody"
 
 
 def _give_to_server(folder: Path) -> None:
-    if user := _server_user().get("user"):
+    if user := _server_user():
         shutil.chown(folder, user)
 
 

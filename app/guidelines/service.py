@@ -64,7 +64,7 @@ def save_draft(
         made = insert(Guideline).values(
             project_id=project.id, body=text, summary=summary, written_by_id=person_id, revision=1
         )
-        new = session.scalar(made.on_conflict_do_nothing().returning(Guideline))
+        new: Guideline | None = session.scalar(made.on_conflict_do_nothing().returning(Guideline))
         if new is None:
             raise Conflict("Somebody else has just begun a draft. Open it, and add your text to theirs.")
         return new

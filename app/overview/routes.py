@@ -1,5 +1,7 @@
 """`/projects/{slug}`: the loop for staff, the way to the desk for raters."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
@@ -25,6 +27,6 @@ def loop(member: Staff, request: Request, session: SessionDep) -> HTMLResponse:
     return render(request, "overview/_loop.html", **_loop(member, session))
 
 
-def _loop(member: Staff, session: SessionDep) -> dict[str, object]:
+def _loop(member: Staff, session: SessionDep) -> dict[str, Any]:
     loop = service.loop_of(session, member.project)
     return {"project": member.project, "loop": loop, "stages": picture.stages(loop)}

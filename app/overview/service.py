@@ -198,9 +198,9 @@ def _sign(ranks: Mapping[str, int | None], a: str, b: str) -> int:
     return 1 if first < second else -1
 
 
-def _count(session: Session, query: Select[tuple[int]]) -> int:
+def _count(session: Session, query: Select[int]) -> int:
     return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
-def _any(session: Session, query: Select[tuple[int]]) -> bool:
+def _any(session: Session, query: Select[int]) -> bool:
     return session.scalar(query.limit(1)) is not None

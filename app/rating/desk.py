@@ -64,15 +64,15 @@ def desk_of(session: Session, assignment: Assignment) -> Desk:
     return Desk(assignment, messages, cards, {**empty, **(assignment.draft or {})})
 
 
+def newest_guideline(session: Session, project: Project) -> Guideline | None:
+    """The newest published edition."""
+    published = select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+    return session.scalar(published.order_by(Guideline.edition.desc()).limit(1))
+
+
 def unread_guideline(session: Session, project: Project, *, rater_id: int) -> Guideline | None:
     """The newest published edition, if this rater has not acknowledged it."""
-    newest = (
-        select(Guideline)
-        .where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
-        .order_by(Guideline.edition.desc())
-        .limit(1)
-    )
-    guideline = session.scalar(newest)
+    guideline = newest_guideline(session, project)
     if guideline is None:
         return None
     known = select(Acknowledgement.person_id).where(

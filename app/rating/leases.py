@@ -147,7 +147,7 @@ def _take_place(session: Session, project: Project, rater_id: int) -> int | None
     return comparison_id
 
 
-def _take_after(session: Session, project: Project, rater_id: int, *, after: int) -> "sa.Row[tuple[int, int]] | None":
+def _take_after(session: Session, project: Project, rater_id: int, *, after: int) -> "sa.Row[int, int] | None":
     seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
     free = (
         select(Comparison.id)

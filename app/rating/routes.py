@@ -8,7 +8,6 @@ from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import select
 
 from app.errors import Invalid
-from app.guidelines.models import Guideline
 from app.projects.deps import Rater
 from app.projects.models import Project
 from app.prompts.models import Comparison, Prompt
@@ -200,15 +199,10 @@ def _desk(
         template,
         project=project,
         desk=shown,
-        guideline=guideline or unread or _newest(session, project),
+        guideline=guideline or unread or desk.newest_guideline(session, project),
         unread=unread,
         notice=notice,
         num_today=service.num_today(session, project, rater_id=rater_id),
         skip_reasons=leases.SKIP_REASONS,
         is_waiting=fragment,
     )
-
-
-def _newest(session: SessionDep, project: Project) -> Guideline | None:
-    published = select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
-    return session.scalar(published.order_by(Guideline.edition.desc()).limit(1))

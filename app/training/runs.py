@@ -45,7 +45,7 @@ def request_run(
         Conflict: one of this kind is active, unless `unless_active`, which then returns that one.
     """
     values = {"project_id": project.id, "kind": kind, "trigger": trigger, "started_by_id": started_by_id}
-    made = session.scalar(
+    made: Run | None = session.scalar(
         insert(Run)
         .values(**values, settings=settings or {}, state=State.QUEUED, result={})
         .on_conflict_do_nothing(index_elements=["project_id", "kind"], index_where=Run.state.in_(ACTIVE))
@@ -275,7 +275,7 @@ def log_of(session: Session, run_id: int, *, limit: int = 50) -> list[RunLog]:
 
 def _did(session: Session, statement: Any) -> bool:
     """Whether a compare-and-set changed its row."""
-    result = session.execute(statement.execution_options(synchronize_session=False))
+    result: Any = session.execute(statement.execution_options(synchronize_session=False))
     return bool(result.rowcount)
 
 

@@ -230,7 +230,8 @@ def token_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: 
 
 def optimise(trainer: Trainer, rollout: Rollout) -> dict[str, float]:
     """Epochs of minibatches, each one optimizer step for policy and critic; stops early when it went far."""
-    s, totals, steps = trainer.settings, {}, 0
+    s, steps = trainer.settings, 0
+    totals: dict[str, float] = {}
     first_ratio_error = 0.0
     for epoch in range(s.epochs):
         order = torch.randperm(len(rollout.pairs), generator=_cpu_generator(trainer)).tolist()
@@ -360,8 +361,8 @@ def _evaluate(trainer: Trainer, prompts: Sequence[Prompt], score_fn: ScoreFuncti
         )
     pairs = list(zip(encoded, responses, strict=True))
     kl = 0.0
-    for part in optim.micro_batches(pairs, s.micro_batch_size):
-        batch = collate(part, pad=trainer.pad)
+    for rows in optim.micro_batches(pairs, s.micro_batch_size):
+        batch = collate(rows, pad=trainer.pad)
         mine, _ = token_logprobs(trainer.policy, batch, temperature=s.temperature)
         reference, _ = token_logprobs(trainer.reference, batch, temperature=s.temperature)
         kl += float((mine - reference).sum())

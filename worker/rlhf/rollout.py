@@ -142,7 +142,7 @@ def policy_logprobs(
     batch_size: int = 32,
 ) -> Tensor:
     """(n,) log-probability of each whole sample under `policy`."""
-    totals = []
+    totals: list[float] = []
     for start in range(0, len(samples), batch_size):
         part = samples[start : start + batch_size]
         pairs = [(encode_prompt(tokenizer, prompts[s.prompt_index]), list(s.token_ids)) for s in part]
