@@ -286,3 +286,11 @@ KINDS = {
     Kind.LOOP: "Reward model, PPO and evaluation; leaves a candidate for an overseer.",
     Kind.SAMPLE: "Let the serving policy write responses, and open comparisons of them.",
 }
+
+
+def eta_seconds(session: Session, run: Run) -> float | None:
+    """Seconds to go, from the progress so far; None before there is any."""
+    if run.state != State.RUNNING or run.started_at is None or run.progress < 0.02:
+        return None
+    elapsed = float(session.scalar(select(func.extract("epoch", func.now() - run.started_at))) or 0.0)
+    return elapsed * (1 - run.progress) / run.progress

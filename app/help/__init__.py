@@ -1,0 +1,1 @@
+"""The manual, served by the application: one page for each role."""
