@@ -6,13 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import Field
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.api.shapes import Answer as Shape
 from app.api.shapes import Body
-from app.errors import Conflict, Invalid, NotFound
-from app.guidelines.models import Acknowledgement
+from app.errors import Conflict, Invalid
 from app.projects.deps import Rater
 from app.projects.models import Project
 from app.rating import desk, leases, service
@@ -98,15 +96,6 @@ class RankingAnswer(Shape):
     is_replay: bool
 
 
-class GuidelineAnswer(Shape):
-    """The edition that rankings are made by now, in Markdown."""
-
-    edition: int
-    summary: str
-    body: str
-    is_acknowledged: bool
-
-
 class LeaseAnswer(Shape):
     """How long a comparison is held."""
 
@@ -121,35 +110,11 @@ def take_next(member: Rater, session: SessionDep) -> Any:
     unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
     if unread is not None:
         raise Conflict(
-            f"Edition {unread.edition} of the guidelines is new. GET .../guideline, read it, and POST to "
-            f".../guidelines/{unread.edition}/acknowledgement before you go on."
+            f"Edition {unread.edition} of the guidelines is new. GET /guidelines/{unread.edition} of this project, "
+            f"read it, and POST to /guidelines/{unread.edition}/acknowledge before you go on."
         )
     assignment = leases.next_assignment(session, member.project, rater_id=member.person.id)
     return Response(status_code=204) if assignment is None else _shown(session, member.project, assignment)
-
-
-@router.get("/guideline", response_model=GuidelineAnswer)
-def guideline(member: Rater, session: SessionDep) -> Any:
-    """The newest edition of the guidelines."""
-    newest = desk.newest_guideline(session, member.project)
-    if newest is None:
-        raise NotFound("This project has no guidelines yet.")
-    unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
-    return GuidelineAnswer(
-        edition=newest.edition or 0, summary=newest.summary, body=newest.body, is_acknowledged=unread is None
-    )
-
-
-@router.post("/guidelines/{edition}/acknowledgement", status_code=204)
-def acknowledge(member: Rater, edition: int, session: SessionDep) -> Response:
-    """Say that one has read the newest edition and goes by it."""
-    unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
-    if unread is not None:
-        if unread.edition != edition:
-            raise NotFound(f"The newest edition is {unread.edition}; acknowledge that one.")
-        read = insert(Acknowledgement).values(guideline_id=unread.id, person_id=member.person.id)
-        session.execute(read.on_conflict_do_nothing())
-    return Response(status_code=204)
 
 
 @router.post("/assignments/{assignment_id}/ranking", response_model=RankingAnswer)

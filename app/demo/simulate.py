@@ -137,8 +137,8 @@ class SimulatedRater:
     def _next(self, tally: Tally) -> dict[str, Any] | None:
         answer = self._post("/next", None, tally, accept=(200, 204, 409))
         if answer.status_code == 409:  # A new edition of the guidelines: read it first.
-            edition = self._send("GET", "/guideline", None, tally).json()["edition"]
-            self._post(f"/guidelines/{edition}/acknowledgement", None, tally)
+            edition = self._send("GET", "/guidelines", None, tally).json()[0]["edition"]
+            self._post(f"/guidelines/{edition}/acknowledge", None, tally)
             answer = self._post("/next", None, tally)
         taken: dict[str, Any] | None = answer.json() if answer.status_code == 200 else None
         return taken
@@ -161,7 +161,7 @@ class SimulatedRater:
             try:
                 answer = self.client.request(method, f"/api/v1/projects/{self.slug}{path}", json=body)
             except httpx2.TransportError as error:
-                answer, trouble = None, str(error) or type(error).__name__
+                trouble = str(error) or type(error).__name__
             else:
                 if answer.status_code in accept:
                     return answer

@@ -197,9 +197,9 @@ def test_a_new_edition_is_acknowledged_before_the_next_comparison(
     refused = rater.post("/next")
     assert refused.status_code == 409
     assert "Edition 1" in refused.text
-    assert rater.post("/guidelines/7/acknowledgement").status_code == 404
-    assert rater.post("/guidelines/1/acknowledgement").status_code == 204
-    assert rater.post("/guidelines/1/acknowledgement").status_code == 204, "twice is harmless"
+    assert rater.post("/guidelines/7/acknowledge").status_code == 404
+    assert rater.post("/guidelines/1/acknowledge").status_code == 204
+    assert rater.post("/guidelines/1/acknowledge").status_code == 204, "twice is harmless"
     assert rater.next()["guideline_edition"] == 1
     with transaction(db) as session:
         assert session.scalars(select(Assignment)).one().guideline_id is not None
