@@ -150,6 +150,11 @@ def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype) 
         use_safetensors=True,
         attn_implementation="sdpa",
     )
+    if not isinstance(getattr(classifier, "score", None), nn.Linear):
+        raise ValueError(
+            f"{Path(source).name} is a {classifier.config.model_type} model, whose scores are not a linear head on "
+            "one token. Use a causal language model as the trunk of a reward model."
+        )
     classifier.config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > classifier.get_input_embeddings().num_embeddings:
         classifier.resize_token_embeddings(len(tokenizer))
@@ -193,7 +198,8 @@ def score(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = collate([pairs[row] for row in rows], pad=tokenizer.pad_token_id)
-        values = score_ids(model, batch.ids, batch.attention_mask)
+        place = model.head.weight.device
+        values = score_ids(model, batch.ids.to(place), batch.attention_mask.to(place))
         for row, value in zip(rows, values.tolist(), strict=True):
             scores[row] = value
     return scores

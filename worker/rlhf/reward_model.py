@@ -99,7 +99,8 @@ def train_reward_model(
 
     tokenizer = load_tokenizer(model_dir)
     model = new_reward_model(model_dir, tokenizer=tokenizer, seed=settings.seed).to(optim.device())
-    items = [item for ranking in rankings if (item := encode_ranking(tokenizer, ranking, settings.max_length)).pairs]
+    weighted = [ranking for ranking in rankings if ranking.weight > 0]
+    items = [item for ranking in weighted if (item := encode_ranking(tokenizer, ranking, settings.max_length)).pairs]
     if not items:
         raise ValueError("No ranking prefers one response to another, so there is nothing to learn from.")
     is_shared = can_share_prompts(model, items[: settings.micro_batch_size], pad=tokenizer.pad_token_id)
@@ -127,7 +128,8 @@ def train_reward_model(
 def encode_ranking(tokenizer: Any, ranking: Ranking, max_length: int) -> Encoded:
     """Token ids; all responses share identical prompt ids, cut alike so that the longest fits."""
     prompt = encode_prompt(tokenizer, ranking.prompt)
-    responses = [encode_response(tokenizer, text, max_length=max_length // 2) for text in ranking.responses]
+    room = max(max_length // 2, max_length - len(prompt))  # As `fit` gives it, so that scoring cuts alike.
+    responses = [encode_response(tokenizer, text, max_length=room) for text in ranking.responses]
     prompt, _ = fit(prompt, max(responses, key=len), max_length=max_length, eos=tokenizer.eos_token_id)
     return Encoded(prompt, responses, preference_pairs(ranking.ranks), ranking.weight)
 
@@ -184,7 +186,12 @@ def _lay_out(item: Encoded, ids: Tensor, segments: Tensor, positions: Tensor) ->
 
 @torch.no_grad()
 def can_share_prompts(model: RewardModel, items: Sequence[Encoded], *, pad: int) -> bool:
-    """Whether this model gives the same scores with shared prompts, found by trying (sliding windows do not)."""
+    """Whether this model gives the same scores with shared prompts, found by trying.
+
+    Sliding windows do not, and short samples would not show it: our mask replaces theirs.
+    """
+    if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
+        return False
     try:
         shared, separate = shared_scores(model, items, pad=pad), separate_scores(model, items, pad=pad)
     except (RuntimeError, ValueError, TypeError, IndexError):

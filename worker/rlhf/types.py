@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_rankings(path: Path) -> list[Ranking]:
 def read_demonstrations(path: Path) -> list[Demonstration]:
     """Rows of `{"prompt": [messages] or text, "response": text}`."""
     return [
-        Demonstration(_prompt(row, where), _text(row, "response", where), float(row.get("weight", 1.0)))
+        Demonstration(_prompt(row, where), _text(row, "response", where), _weight(row, where))
         for row, where in _rows(path)
     ]
 
@@ -95,17 +96,26 @@ def read_prompts(path: Path) -> list[Prompt]:
     return [_prompt(row, where) for row, where in _rows(path)]
 
 
-def split_transcript(transcript: str) -> tuple[Prompt, str]:
-    """An HH transcript (`\\n\\nHuman: ...\\n\\nAssistant: ...`) as prompt and last reply."""
-    head, mark, reply = transcript.rpartition("\n\nAssistant:")
-    if not mark or "\n\nHuman:" not in head:
-        raise ValueError("expected a transcript of '\\n\\nHuman: ...' and '\\n\\nAssistant: ...' turns")
+def split_transcripts(chosen: str, rejected: str) -> tuple[Prompt, str, str]:
+    """Two HH transcripts (`\\n\\nHuman: ...\\n\\nAssistant: ...`) as prompt, chosen and rejected reply.
+
+    The prompt is what both share up to a common `Assistant:`. Where they part earlier than in the last reply, the
+    replies hold the turns that differ: neither side is judged on a prompt that it did not answer.
+    """
+    pairs = enumerate(zip(chosen, rejected, strict=False))
+    parting = next((i for i, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
+    shared, mark, _ = chosen[:parting].rpartition("\n\nAssistant:")
+    if not mark or "\n\nHuman:" not in shared:
+        raise ValueError(
+            "expected two transcripts of '\\n\\nHuman: ...' and '\\n\\nAssistant: ...' turns, alike at first"
+        )
     messages: Prompt = []
-    for turn in head.split("\n\nHuman:")[1:]:
+    for turn in shared.split("\n\nHuman:")[1:]:
         human, *replies = turn.split("\n\nAssistant:")
         messages.append({"role": "user", "content": human.strip()})
         messages.extend({"role": "assistant", "content": said.strip()} for said in replies)
-    return messages, reply.strip()
+    start = len(shared) + len(mark)
+    return messages, chosen[start:].strip(), rejected[start:].strip()
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
@@ -129,22 +139,21 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
         return _transcripts(row, where)
     if "chosen" in row:
         chosen, rejected = _reply(row, "chosen", where), _reply(row, "rejected", where)
-        return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), float(row.get("weight", 1.0)))
+        return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), _weight(row, where))
     responses, ranks = row.get("responses"), row.get("ranks")
     if not isinstance(responses, list) or not all(isinstance(text, str) for text in responses):
         raise DataError(f"{where}: expected `responses`, a list of texts.")
     if not isinstance(ranks, list) or len(ranks) != len(responses):
         raise DataError(f"{where}: expected `ranks`, as many as there are responses ({len(responses)}).")
-    if not all(rank is None or (isinstance(rank, int) and rank >= 1) for rank in ranks):
+    if not all(rank is None or (type(rank) is int and rank >= 1) for rank in ranks):
         raise DataError(f"{where}: a rank is a whole number from 1 (best), or null for unranked.")
     extra = {name: row.get(name) for name in ("rater", "topic")}
-    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), float(row.get("weight", 1.0)), **extra)
+    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), _weight(row, where), **extra)
 
 
 def _transcripts(row: dict[str, Any], where: str) -> Ranking:
     try:
-        prompt, chosen = split_transcript(row["chosen"])
-        _, rejected = split_transcript(str(row.get("rejected")))
+        prompt, chosen, rejected = split_transcripts(row["chosen"], str(row.get("rejected")))
     except ValueError as error:
         raise DataError(f"{where}: {error}.") from None
     return Ranking(prompt, (chosen, rejected), (1, 2))
@@ -177,3 +186,10 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: expected `{name}`, a text.")
     return value
+
+
+def _weight(row: dict[str, Any], where: str) -> float:
+    value = row.get("weight", 1.0)
+    if type(value) not in {int, float} or not math.isfinite(value) or value < 0:
+        raise DataError(f"{where}: expected `weight`, a number of 0 or more, found {json.dumps(value)}.")
+    return float(value)
