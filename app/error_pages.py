@@ -55,7 +55,7 @@ def wants_json(request: Request) -> bool:
 
 async def _typed(request: Request) -> dict[str, str]:
     """The text fields of a refused form. A refusal must not cost anybody their words."""
-    if "form" not in request.headers.get("Content-Type", "") or not hasattr(request, "_form"):
+    if "form" not in request.headers.get("Content-Type", "") or getattr(request, "_form", None) is None:
         return {}
     form = await request.form()
     return {k: v for k, v in form.items() if isinstance(v, str) and v and k not in HIDDEN_FIELDS}

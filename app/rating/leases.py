@@ -24,17 +24,27 @@ SKIP_REASONS = {
 }
 
 
-def next_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
-    """The comparison in this rater's hands, or the next one; None when nothing is left for them."""
+def next_assignment(session: Session, project: Project, *, rater_id: int, may_wait: bool = False) -> Assignment | None:
+    """The comparison in this rater's hands, or the next one; None when nothing is left for them.
+
+    Args:
+        may_wait: wait for comparisons that other requests hold at this moment, rather than miss the last ones.
+            Only for a transaction that holds no comparison itself: two that wait for each other would both fail.
+    """
     held = _held(session, project, rater_id)
     if held is not None:
         return held
-    comparison_id = _take_place(session, project, rater_id)
-    if comparison_id is None and expire_leases(session, project_id=project.id):
-        comparison_id = _take_place(session, project, rater_id)
-    if comparison_id is None:
+    cursor = _lock_queue(session, project, rater_id)
+    held = _held(session, project, rater_id)  # A second click has waited at the lock until the first was done.
+    if held is not None:
+        return held
+    taken = _take_place(session, project, rater_id, cursor=cursor)
+    if taken is None and (expire_leases(session, project_id=project.id) or may_wait):
+        taken = _take_after(session, project, rater_id, after=-1, skip_locked=not may_wait)
+    if taken is None:
         return None
-    return _lease(session, project, rater_id=rater_id, comparison_id=comparison_id)
+    _move_queue(session, project, rater_id, queue_key=taken.queue_key)
+    return _lease(session, project, rater_id=rater_id, comparison_id=taken.id)
 
 
 def held_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
@@ -124,30 +134,34 @@ def _held(session: Session, project: Project, rater_id: int) -> Assignment | Non
     )
 
 
-def _take_place(session: Session, project: Project, rater_id: int) -> int | None:
+def _lock_queue(session: Session, project: Project, rater_id: int) -> int:
+    """How far this rater has come; held until the transaction ends, so that one rater's requests take turns."""
+    place = insert(RaterQueue).values(project_id=project.id, rater_id=rater_id, queue_key=-1)
+    keep = place.on_conflict_do_update(
+        index_elements=["project_id", "rater_id"], set_={"queue_key": RaterQueue.queue_key}
+    )
+    return session.execute(keep.returning(RaterQueue.queue_key)).scalar_one()
+
+
+def _move_queue(session: Session, project: Project, rater_id: int, *, queue_key: int) -> None:
+    mine = update(RaterQueue).where(RaterQueue.project_id == project.id, RaterQueue.rater_id == rater_id)
+    session.execute(mine.values(queue_key=queue_key).execution_options(synchronize_session=False))
+
+
+def _take_place(session: Session, project: Project, rater_id: int, *, cursor: int) -> "sa.Row[int, int] | None":
     """Take one place in the next comparison: the search begins where this rater has come to, and wraps around once.
 
     So its cost does not grow with the number of comparisons, nor with those this rater has done.
     """
-    cursor = session.scalar(
-        select(RaterQueue.queue_key).where(RaterQueue.project_id == project.id, RaterQueue.rater_id == rater_id)
-    )
-    taken = _take_after(session, project, rater_id, after=-1 if cursor is None else cursor)
-    if taken is None and cursor is not None:
+    taken = _take_after(session, project, rater_id, after=cursor)
+    if taken is None and cursor >= 0:
         taken = _take_after(session, project, rater_id, after=-1)
-    if taken is None:
-        return None
-    place = insert(RaterQueue).values(project_id=project.id, rater_id=rater_id, queue_key=taken.queue_key)
-    session.execute(
-        place.on_conflict_do_update(
-            index_elements=["project_id", "rater_id"], set_={"queue_key": place.excluded.queue_key}
-        )
-    )
-    comparison_id: int = taken.id
-    return comparison_id
+    return taken
 
 
-def _take_after(session: Session, project: Project, rater_id: int, *, after: int) -> "sa.Row[int, int] | None":
+def _take_after(
+    session: Session, project: Project, rater_id: int, *, after: int, skip_locked: bool = True
+) -> "sa.Row[int, int] | None":
     seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
     free = (
         select(Comparison.id)
@@ -160,7 +174,7 @@ def _take_after(session: Session, project: Project, rater_id: int, *, after: int
         )
         .order_by(Comparison.queue_key)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=skip_locked, key_share=True, of=Comparison)
     )
     take = update(Comparison).where(Comparison.id == free.scalar_subquery()).values(leased=Comparison.leased + 1)
     returning = take.returning(Comparison.id, Comparison.queue_key)

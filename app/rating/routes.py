@@ -31,7 +31,7 @@ def take_next(member: Rater, request: Request, session: SessionDep) -> Response:
     """Take the next comparison."""
     assignment = None
     if desk.unread_guideline(session, member.project, rater_id=member.person.id) is None:
-        assignment = leases.next_assignment(session, member.project, rater_id=member.person.id)
+        assignment = leases.next_assignment(session, member.project, rater_id=member.person.id, may_wait=True)
     return _after(request, session, member, assignment.id if assignment else None)
 
 
