@@ -95,7 +95,7 @@ def compare_policies(
         "mean_length_before": sum(len(s.token_ids) for s in theirs) / len(asked),
         "distinct_2": distinct_bigrams([s.token_ids for s in ours]),
         "cut_share": sum(s.finish_reason == "length" for s in ours) / len(asked),
-        "kl": policy_kl(policy, other, tokenizer, prompts, ours, temperature=sampling.temperature),
+        "kl": policy_kl(policy, other, tokenizer, prompts, ours, sampling=sampling),
     }
 
 
@@ -107,11 +107,20 @@ def policy_kl(
     prompts: Sequence[Prompt],
     samples: Sequence[Sampled],
     *,
-    temperature: float,
+    sampling: SamplingSettings,
 ) -> float:
     """KL(policy || other) per response, in nats: mean over samples of `policy` of the summed log ratio."""
-    mine = policy_logprobs(policy, tokenizer, prompts, samples, temperature=temperature)
-    reference = policy_logprobs(other, tokenizer, prompts, samples, temperature=temperature)
+    mine, reference = (
+        policy_logprobs(
+            model,
+            tokenizer,
+            prompts,
+            samples,
+            temperature=sampling.temperature,
+            max_prompt_length=sampling.max_prompt_length,
+        )
+        for model in (policy, other)
+    )
     return float((mine - reference).mean())
 
 

@@ -133,7 +133,7 @@ def train_ppo(
     best.start = best.start or start
     saved_at, stats = time.monotonic(), {}
     for update in range(first, total):
-        rows = optim.batch_of_step(list(prompts), update, batch_size=settings.batch_size, seed=settings.seed)
+        rows = prompts_of_update(prompts, update, batch_size=settings.batch_size, seed=settings.seed)
         stats = one_update(trainer, rows, update=update, score_fn=score_fn)
         if (update + 1) % settings.eval_every == 0 or update + 1 == total:
             stats |= _evaluate(trainer, eval_prompts, score_fn)
@@ -145,6 +145,20 @@ def train_ppo(
     best.restore(trainer)
     save_policy(trainer.policy, trainer.tokenizer, out)
     yield {"phase": "ppo_done", "step": total, "total_steps": total, **best.report(stats)}
+
+
+def prompts_of_update(prompts: Sequence[Prompt], update: int, *, batch_size: int, seed: int) -> list[Prompt]:
+    """The next `batch_size` prompts of an endless stream of fresh permutations.
+
+    A batch may cross from one pass to the next, so that all updates weigh the same, also with few prompts.
+    A function of the update alone, so that a resumed run continues at the right place.
+    """
+    chosen: list[Prompt] = []
+    while len(chosen) < batch_size:
+        epoch, place = divmod(update * batch_size + len(chosen), len(prompts))
+        one_pass = optim.batch_of_step(prompts, epoch, batch_size=len(prompts), seed=seed)
+        chosen += one_pass[place : place + batch_size - len(chosen)]
+    return chosen
 
 
 def one_update(
@@ -293,8 +307,9 @@ def _minibatch(trainer: Trainer, rollout: Rollout, rows: list[int]) -> dict[str,
                 ("entropy", entropy.sum() / num_tokens),
             ):
                 sums[name] += float(value.detach())
-    optim.clip_gradients(trainer.policy, s.max_grad_norm)
-    optim.clip_gradients(trainer.critic, s.max_grad_norm)
+    norms = [optim.clip_gradients(model, s.max_grad_norm) for model in (trainer.policy, trainer.critic)]
+    if not all(map(math.isfinite, norms)):
+        raise NotANumberError("PPO's gradients stopped being numbers; no step was taken with them.")
     trainer.policy_optimizer.step()
     trainer.critic_optimizer.step()
     return {**sums, "ratio_error": ratio_error}

@@ -139,13 +139,17 @@ def policy_logprobs(
     samples: Sequence[Sampled],
     *,
     temperature: float,
+    max_prompt_length: int = SamplingSettings.max_prompt_length,
     batch_size: int = 32,
 ) -> Tensor:
-    """(n,) log-probability of each whole sample under `policy`."""
+    """(n,) log-probability of each whole sample under `policy`, after the same cut of its prompt as in sampling."""
     totals: list[float] = []
     for start in range(0, len(samples), batch_size):
         part = samples[start : start + batch_size]
-        pairs = [(encode_prompt(tokenizer, prompts[s.prompt_index]), list(s.token_ids)) for s in part]
+        pairs = [
+            (encode_prompt(tokenizer, prompts[s.prompt_index], max_length=max_prompt_length), list(s.token_ids))
+            for s in part
+        ]
         logprobs, _ = token_logprobs(policy, collate(pairs, pad=tokenizer.pad_token_id), temperature=temperature)
         lengths = [len(response) for _, response in pairs]
         totals.extend(float(row.sum()) for row in logprobs.split(lengths))
