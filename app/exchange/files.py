@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,10 @@ def read_lines(path: Path, *, on_bytes: Callable[[int], None] = lambda _: None) 
         if head[:4] in {b"PK\x03\x04", b"%PDF"} or head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
             raise Invalid("This is not JSON lines, JSON, CSV or Parquet in UTF-8. Unpack or convert it first.")
         stream: Any = gzip.GzipFile(fileobj=file) if head[:2] == b"\x1f\x8b" else file
-        yield from _text(stream, position=file.tell, on_bytes=on_bytes)
+        try:
+            yield from _text(stream, position=file.tell, on_bytes=on_bytes)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise Invalid(f"The compressed file is damaged: {error}. Make it again.") from None
 
 
 def _text(stream: Any, *, position: Callable[[], int], on_bytes: Callable[[int], None]) -> Iterator[Line]:
@@ -64,10 +68,7 @@ def _text(stream: Any, *, position: Callable[[], int], on_bytes: Callable[[int],
 def _json_lines(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Callable[[int], None]) -> Iterator[Line]:
     number, unpacked = 0, 0
     while True:
-        try:
-            raw = stream.readline(MAX_LINE_BYTES + 1)
-        except (OSError, EOFError) as error:
-            raise Invalid(f"The compressed file is damaged after line {number} ({error}).") from None
+        raw = stream.readline(MAX_LINE_BYTES + 1)
         if not raw:
             return
         number, unpacked = number + 1, unpacked + len(raw)
@@ -149,7 +150,7 @@ def _csv(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Callable[[i
             else:
                 yield Line(reader.line_num, {name: _cell(value) for name, value in row.items() if value != ""})
             on_bytes(position())
-    except (csv.Error, UnicodeDecodeError, OSError, EOFError) as error:
+    except (csv.Error, UnicodeDecodeError) as error:
         raise Invalid(f"The CSV file cannot be read after line {reader.line_num}: {error}.") from None
 
 

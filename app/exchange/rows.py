@@ -213,9 +213,11 @@ def _row(
 
 
 def _asked(value: dict[str, Any]) -> Any:
-    """`prompt`, or `instruction` with `input`."""
+    """`prompt`, or `instruction` with `input`, or the first of `turns`."""
     if "prompt" in value:
         return value["prompt"]
+    if isinstance(value.get("turns"), list) and value["turns"]:
+        return check_text(value["turns"][0], where="turns")
     instruction = check_text(value.get("instruction"), where="instruction")
     more = value.get("input")
     return f"{instruction}\n\n{check_text(more, where='input')}" if more else instruction
@@ -257,6 +259,6 @@ FORMATS: dict[str, Any] = {
     "preference": (lambda v: "chosen" in v and "rejected" in v, read_preference),
     "ranking": (lambda v: "responses" in v and "ranks" in v, read_ranking),
     "responses": (lambda v: "responses" in v, read_responses),
-    "prompt": (lambda v: "prompt" in v or "instruction" in v, read_prompt),
+    "prompt": (lambda v: "prompt" in v or "instruction" in v or "turns" in v, read_prompt),
 }
 """Name to (does it fit, how it is read), in the order in which they are tried."""
