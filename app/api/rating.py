@@ -1,70 +1,43 @@
-"""The rater's work for programs: next, ranking, skip, undo. Blind, like the page."""
+"""Rating for programs: take a comparison, keep a draft, send a ranking, skip, undo. Blind, as the page is."""
 
+import datetime as dt
 import uuid
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import Field, field_validator
+from pydantic import Field
+from sqlalchemy.orm import Session
 
 from app.api.shapes import Answer as Shape
 from app.api.shapes import Body
-from app.errors import Conflict
+from app.errors import Conflict, Invalid
 from app.projects.deps import Rater
+from app.projects.models import Project
 from app.rating import desk, leases, service
 from app.rating.answers import Answer
-from app.rating.models import Assignment
+from app.rating.models import Assignment, Ranking
 from app.web import SessionDep
 
 router = APIRouter(prefix="/projects/{slug}", tags=["rating"])
-Rank = Annotated[int, Field(ge=1, le=9)] | None
+Place = dict[str, list[str]]
 
 
-class ShownResponse(Shape):
-    """One response in shown order."""
+class AnswerBody(Body):
+    """What a rater says. Lists have one entry per response, in the order shown."""
 
-    letter: str
-    text: str
-    was_cut: bool
-
-
-class AssignmentShape(Shape):
-    """A comparison in the rater's hands. Send `idempotency_key` back with the ranking."""
-
-    id: int
-    idempotency_key: uuid.UUID
-    messages: list[dict[str, Any]]
-    responses: list[ShownResponse]
-    guideline_id: int | None
-    lease_until: str
-    is_correction: bool
-
-
-class RankingBody(Body):
-    """`ranks` in shown order: 1 is best, equal ranks are ties, null is unranked."""
-
-    idempotency_key: str
-    ranks: Annotated[list[Rank], Field(min_length=2, max_length=9)]
+    ranks: list[int | None] = Field(max_length=9, description="1 is best, equal numbers tie, null is unranked.")
     all_bad: bool = False
-    strength: Annotated[int, Field(ge=1, le=4)] | None = None
-    attributes: dict[str, list[Rank]] = Field(default_factory=dict, max_length=12)
-    flags: dict[str, list[str]] = Field(default_factory=dict, max_length=9)
+    strength: int | None = Field(None, description="Pairs only: 1 (barely better) to 4 (much better).")
+    attributes: dict[str, list[int | None]] = Field(default_factory=dict)
+    flags: Place = Field(default_factory=dict, description="From the place of a response, 0 first, to flag keys.")
     note: str = ""
-    seconds: Annotated[float, Field(ge=0, le=1e7)] | None = None
-
-    @field_validator("idempotency_key")
-    @classmethod
-    def is_uuid(cls, value: str) -> str:
-        """A UUID, as it came with the assignment."""
-        return str(uuid.UUID(value))
 
 
-class RankingShape(Shape):
-    """What became of a ranking: `counted`, or `surplus` when others were first."""
+class RankingBody(AnswerBody):
+    """A ranking, with the key that came with the assignment: sending it twice stores it once."""
 
-    id: int
-    standing: str
-    revision: int
-    is_replay: bool
+    idempotency_key: str = Field(description="As it came with the assignment.")
+    seconds: float | None = None
 
 
 class SkipBody(Body):
@@ -74,73 +47,147 @@ class SkipBody(Body):
     note: str = ""
 
 
-class DraftBody(Body):
-    """Whatever the program wants to find again."""
+class UndoBody(Body):
+    """Which ranking to reopen; the newest without it."""
 
+    assignment_id: int | None = None
+
+
+class ShownResponse(Shape):
+    """A response as a rater sees it: a letter and a text, never where it came from."""
+
+    letter: str
+    text: str
+    was_cut: bool
+
+
+class Rules(Shape):
+    """What this project asks."""
+
+    allow_ties: bool
+    allow_all_bad: bool
+    allow_partial: bool
+    ask_strength: bool
+    attributes: list[dict[str, Any]]
+    flags: list[dict[str, Any]]
+
+
+class AssignmentAnswer(Shape):
+    """A comparison in one's hands."""
+
+    id: int
+    idempotency_key: uuid.UUID
+    lease_until: dt.datetime
+    guideline_edition: int | None
+    is_correction: bool
+    messages: list[dict[str, Any]]
+    responses: list[ShownResponse]
     draft: dict[str, Any]
+    rules: Rules
 
 
-@router.post("/next", response_model=AssignmentShape)
+class RankingAnswer(Shape):
+    """What became of a ranking. `surplus`: kept, but others were first."""
+
+    id: int
+    revision: int
+    standing: str
+    is_late: bool
+    is_replay: bool
+
+
+class LeaseAnswer(Shape):
+    """How long a comparison is held."""
+
+    lease_until: dt.datetime
+
+
+@router.post(
+    "/next", responses={204: {"description": "Nothing is left to rank just now."}}, response_model=AssignmentAnswer
+)
 def take_next(member: Rater, session: SessionDep) -> Any:
-    """The comparison in hand, or the next one; 204 when nothing is left."""
-    if (unread := desk.unread_guideline(session, member.project, rater_id=member.person.id)) is not None:
-        raise Conflict(f"Edition {unread.edition} of the guidelines is new: read it and acknowledge it first.")
-    assignment = leases.next_assignment(session, member.project, rater_id=member.person.id)
-    return Response(status_code=204) if assignment is None else _shape(session, assignment)
+    """The comparison in hand, its lease renewed, or the next one."""
+    unread = desk.unread_guideline(session, member.project, rater_id=member.person.id)
+    if unread is not None:
+        raise Conflict(
+            f"Edition {unread.edition} of the guidelines is new. GET /guidelines/{unread.edition} of this project, "
+            f"read it, and POST to /guidelines/{unread.edition}/acknowledge before you go on."
+        )
+    assignment = leases.next_assignment(session, member.project, rater_id=member.person.id, may_wait=True)
+    return Response(status_code=204) if assignment is None else _shown(session, member.project, assignment)
 
 
-@router.post("/assignments/{assignment_id}/ranking", response_model=RankingShape)
-def rank(member: Rater, assignment_id: int, body: RankingBody, session: SessionDep) -> RankingShape:
-    """Store a ranking. Sending it twice with the same key stores it once and answers the same."""
-    answer = Answer(
-        ranks=list(body.ranks),
-        all_bad=body.all_bad,
-        strength=body.strength,
-        attributes={name: list(values) for name, values in body.attributes.items()},
-        flags=body.flags,
-        note=body.note,
-        seconds=body.seconds,
-    )
+@router.post("/assignments/{assignment_id}/ranking", response_model=RankingAnswer)
+def send_ranking(member: Rater, assignment_id: int, body: RankingBody, session: SessionDep) -> Any:
+    """Store a ranking. The answer comes after it is safe."""
     recorded = service.record_ranking(
         session,
         member.project,
         member.person,
         assignment_id=assignment_id,
-        idempotency_key=uuid.UUID(body.idempotency_key),
-        answer=answer,
+        idempotency_key=_key(body.idempotency_key),
+        answer=Answer(**body.model_dump(exclude={"idempotency_key"})),
     )
-    ranking = recorded.ranking
-    return RankingShape(
-        id=ranking.id, standing=ranking.standing, revision=ranking.revision, is_replay=recorded.is_replay
+    return _recorded(recorded.ranking, is_replay=recorded.is_replay)
+
+
+@router.post("/assignments/{assignment_id}/draft", status_code=204)
+def save_draft(member: Rater, assignment_id: int, body: AnswerBody, session: SessionDep) -> Response:
+    """Keep what has been chosen so far."""
+    service.save_draft(
+        session, member.project, assignment_id, rater_id=member.person.id, draft=body.model_dump(mode="json")
     )
+    return Response(status_code=204)
 
 
 @router.post("/assignments/{assignment_id}/skip", status_code=204)
-def skip(member: Rater, assignment_id: int, body: SkipBody, session: SessionDep) -> None:
-    """Give a comparison back."""
+def skip(member: Rater, assignment_id: int, body: SkipBody, session: SessionDep) -> Response:
+    """Give a comparison back, with a reason."""
     leases.skip(session, member.project, assignment_id, rater_id=member.person.id, reason=body.reason, note=body.note)
+    return Response(status_code=204)
 
 
-@router.put("/assignments/{assignment_id}/draft", status_code=204)
-def draft(member: Rater, assignment_id: int, body: DraftBody, session: SessionDep) -> None:
-    """Keep a draft."""
-    service.save_draft(session, member.project, assignment_id, rater_id=member.person.id, draft=body.draft)
+@router.post("/assignments/{assignment_id}/extend", response_model=LeaseAnswer)
+def extend(member: Rater, assignment_id: int, session: SessionDep) -> Any:
+    """Hold a comparison for another full lease."""
+    return leases.extend_lease(session, member.project, assignment_id, rater_id=member.person.id)
 
 
-@router.post("/undo", response_model=AssignmentShape)
-def undo(member: Rater, session: SessionDep) -> AssignmentShape:
-    """Reopen the last ranking; it stands until a correction replaces it."""
-    return _shape(session, service.undo_last(session, member.project, rater_id=member.person.id))
+@router.post("/undo", response_model=AssignmentAnswer)
+def undo(member: Rater, body: UndoBody, session: SessionDep) -> Any:
+    """Reopen the newest ranking, or a chosen one. It stands until a correction is sent with the new key."""
+    opened = service.undo_last(session, member.project, rater_id=member.person.id, assignment_id=body.assignment_id)
+    return _shown(session, member.project, opened)
 
 
-def _shape(session: SessionDep, assignment: Assignment) -> AssignmentShape:
+def _shown(session: Session, project: Project, assignment: Assignment) -> AssignmentAnswer:
     shown = desk.desk_of(session, assignment)
-    return AssignmentShape(
+    guideline = desk.guideline_of(session, assignment)
+    return AssignmentAnswer(
         id=assignment.id,
         idempotency_key=assignment.idempotency_key,
-        messages=shown.messages,
-        responses=[ShownResponse(letter=card.letter, text=card.text, was_cut=card.was_cut) for card in shown.cards],
-        guideline_id=assignment.guideline_id,
-        lease_until=assignment.lease_until.isoformat(),
+        lease_until=assignment.lease_until,
+        guideline_edition=guideline.edition if guideline else None,
         is_correction=shown.is_correction,
+        messages=[{"role": message["role"], "content": message["content"]} for message in shown.messages],
+        responses=[ShownResponse.model_validate(card) for card in shown.cards],
+        draft=shown.draft,
+        rules=Rules.model_validate(project),
     )
+
+
+def _recorded(ranking: Ranking, *, is_replay: bool) -> RankingAnswer:
+    return RankingAnswer(
+        id=ranking.id,
+        revision=ranking.revision,
+        standing=ranking.standing,
+        is_late=ranking.is_late,
+        is_replay=is_replay,
+    )
+
+
+def _key(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise Invalid("Send the idempotency_key that came with the assignment.", field="idempotency_key") from None

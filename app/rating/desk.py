@@ -72,13 +72,12 @@ def newest_guideline(session: Session, project: Project) -> Guideline | None:
 
 def unread_guideline(session: Session, project: Project, *, rater_id: int) -> Guideline | None:
     """The newest published edition, if this rater has not acknowledged it."""
-    guideline = newest_guideline(session, project)
-    if guideline is None:
-        return None
     known = select(Acknowledgement.person_id).where(
-        Acknowledgement.guideline_id == guideline.id, Acknowledgement.person_id == rater_id
+        Acknowledgement.guideline_id == Guideline.id, Acknowledgement.person_id == rater_id
     )
-    return guideline if session.scalar(known) is None else None
+    newest = select(Guideline, known.exists()).order_by(Guideline.edition.desc()).limit(1)
+    row = session.execute(newest.where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))).first()
+    return None if row is None or row[1] else row[0]
 
 
 def guideline_of(session: Session, assignment: Assignment) -> Guideline | None:

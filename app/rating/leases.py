@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select, update
@@ -31,20 +32,14 @@ def next_assignment(session: Session, project: Project, *, rater_id: int, may_wa
         may_wait: wait for comparisons that other requests hold at this moment, rather than miss the last ones.
             Only for a transaction that holds no comparison itself: two that wait for each other would both fail.
     """
-    held = _held(session, project, rater_id)
-    if held is not None:
-        return held
     cursor = _lock_queue(session, project, rater_id)
-    held = _held(session, project, rater_id)  # A second click has waited at the lock until the first was done.
+    held = _held(session, project, rater_id)
     if held is not None:
         return held
     taken = _take_place(session, project, rater_id, cursor=cursor)
     if taken is None and (expire_leases(session, project_id=project.id) or may_wait):
         taken = _take_after(session, project, rater_id, after=-1, skip_locked=not may_wait)
-    if taken is None:
-        return None
-    _move_queue(session, project, rater_id, queue_key=taken.queue_key)
-    return _lease(session, project, rater_id=rater_id, comparison_id=taken.id)
+    return None if taken is None else _lease(session, project, rater_id=rater_id, taken=taken)
 
 
 def held_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
@@ -143,12 +138,7 @@ def _lock_queue(session: Session, project: Project, rater_id: int) -> int:
     return session.execute(keep.returning(RaterQueue.queue_key)).scalar_one()
 
 
-def _move_queue(session: Session, project: Project, rater_id: int, *, queue_key: int) -> None:
-    mine = update(RaterQueue).where(RaterQueue.project_id == project.id, RaterQueue.rater_id == rater_id)
-    session.execute(mine.values(queue_key=queue_key).execution_options(synchronize_session=False))
-
-
-def _take_place(session: Session, project: Project, rater_id: int, *, cursor: int) -> "sa.Row[int, int] | None":
+def _take_place(session: Session, project: Project, rater_id: int, *, cursor: int) -> "sa.Row[Any] | None":
     """Take one place in the next comparison: the search begins where this rater has come to, and wraps around once.
 
     So its cost does not grow with the number of comparisons, nor with those this rater has done.
@@ -161,7 +151,7 @@ def _take_place(session: Session, project: Project, rater_id: int, *, cursor: in
 
 def _take_after(
     session: Session, project: Project, rater_id: int, *, after: int, skip_locked: bool = True
-) -> "sa.Row[int, int] | None":
+) -> "sa.Row[Any] | None":
     seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
     free = (
         select(Comparison.id)
@@ -176,27 +166,27 @@ def _take_after(
         .limit(1)
         .with_for_update(skip_locked=skip_locked, key_share=True, of=Comparison)
     )
+    size = select(func.count()).where(ComparisonResponse.comparison_id == Comparison.id).scalar_subquery()
+    edition = select(Guideline.id).where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+    newest = edition.order_by(Guideline.edition.desc()).limit(1).scalar_subquery()
     take = update(Comparison).where(Comparison.id == free.scalar_subquery()).values(leased=Comparison.leased + 1)
-    returning = take.returning(Comparison.id, Comparison.queue_key)
-    return session.execute(returning.execution_options(synchronize_session=False)).first()
-
-
-def _lease(session: Session, project: Project, *, rater_id: int, comparison_id: int) -> Assignment:
-    size = select(func.count()).where(ComparisonResponse.comparison_id == comparison_id)
-    edition = (
-        select(Guideline.id)
-        .where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
-        .order_by(Guideline.edition.desc())
-        .limit(1)
+    place = (Comparison.id, Comparison.project_id, Comparison.queue_key)
+    taken = take.returning(*place, size.label("k"), newest.label("guideline_id")).cte("taken")
+    mine = (RaterQueue.project_id == taken.c.project_id, RaterQueue.rater_id == rater_id)
+    moved = (
+        update(RaterQueue).where(*mine).values(queue_key=taken.c.queue_key).returning(RaterQueue.rater_id).cte("moved")
     )
-    k, guideline_id = session.execute(select(size.scalar_subquery(), edition.scalar_subquery())).one()
+    return session.execute(select(taken).add_cte(moved)).first()
+
+
+def _lease(session: Session, project: Project, *, rater_id: int, taken: "sa.Row[Any]") -> Assignment:
     assignment = Assignment(
         project_id=project.id,
-        comparison_id=comparison_id,
+        comparison_id=taken.id,
         rater_id=rater_id,
         state="leased",
-        shown_order=shown_order(k, rater_id=rater_id, comparison_id=comparison_id),
-        guideline_id=guideline_id,
+        shown_order=shown_order(taken.k, rater_id=rater_id, comparison_id=taken.id),
+        guideline_id=taken.guideline_id,
         lease_until=func.now() + _lease_time(project),
     )
     session.add(assignment)

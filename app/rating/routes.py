@@ -13,6 +13,7 @@ from app.projects.models import Project
 from app.prompts.models import Comparison, Prompt
 from app.rating import desk, leases, service
 from app.rating.answers import Answer
+from app.rating.models import Assignment
 from app.web import FormFields, SessionDep, is_htmx, redirect, render
 
 router = APIRouter(prefix="/projects/{slug}", tags=["rating"])
@@ -23,7 +24,7 @@ Text = Annotated[str, Form()]
 def rate(member: Rater, request: Request, session: SessionDep) -> HTMLResponse:
     """The desk as it stands: what is in hand, or a button for the next comparison. Takes nothing by itself."""
     held = leases.held_assignment(session, member.project, rater_id=member.person.id)
-    return _desk(request, session, member, held.id if held else None)
+    return _desk(request, session, member, held)
 
 
 @router.post("/rate/next", response_class=HTMLResponse)
@@ -32,7 +33,7 @@ def take_next(member: Rater, request: Request, session: SessionDep) -> Response:
     assignment = None
     if desk.unread_guideline(session, member.project, rater_id=member.person.id) is None:
         assignment = leases.next_assignment(session, member.project, rater_id=member.person.id, may_wait=True)
-    return _after(request, session, member, assignment.id if assignment else None)
+    return _after(request, session, member, assignment)
 
 
 @router.post("/rate/{assignment_id}", response_class=HTMLResponse)
@@ -48,7 +49,7 @@ def submit(member: Rater, assignment_id: int, request: Request, session: Session
     )
     notice = "Saved." if recorded.ranking.standing == "counted" else "Saved, as an extra ranking: others were first."
     following = leases.next_assignment(session, member.project, rater_id=member.person.id)
-    return _after(request, session, member, following.id if following else None, notice=notice)
+    return _after(request, session, member, following, notice=notice)
 
 
 @router.post("/rate/{assignment_id}/draft", status_code=204)
@@ -75,14 +76,14 @@ def skip(
     """Give a comparison back, with a reason."""
     leases.skip(session, member.project, assignment_id, rater_id=member.person.id, reason=reason, note=note)
     following = leases.next_assignment(session, member.project, rater_id=member.person.id)
-    return _after(request, session, member, following.id if following else None, notice="Skipped.")
+    return _after(request, session, member, following, notice="Skipped.")
 
 
 @router.post("/rate/{assignment_id}/extend", response_class=HTMLResponse)
 def extend(member: Rater, assignment_id: int, request: Request, session: SessionDep) -> Response:
     """Hold this comparison longer."""
-    leases.extend_lease(session, member.project, assignment_id, rater_id=member.person.id)
-    return _after(request, session, member, assignment_id, notice="You have more time for this one.")
+    held = leases.extend_lease(session, member.project, assignment_id, rater_id=member.person.id)
+    return _after(request, session, member, held, notice="You have more time for this one.")
 
 
 @router.post("/rate-undo", response_class=HTMLResponse)
@@ -91,9 +92,7 @@ def undo(
 ) -> Response:
     """Bring the last ranking (or a chosen one) back to be corrected; it stands until the correction is sent."""
     opened = service.undo_last(session, member.project, rater_id=member.person.id, assignment_id=assignment_id)
-    return _after(
-        request, session, member, opened.id, notice="Here it is again. It stands until you send a correction."
-    )
+    return _after(request, session, member, opened, notice="Here it is again. It stands until you send a correction.")
 
 
 @router.get("/my-rankings", response_class=HTMLResponse)
@@ -170,19 +169,19 @@ def _key(fields: dict[str, list[str]]) -> uuid.UUID:
 
 
 def _after(
-    request: Request, session: SessionDep, member: Rater, assignment_id: int | None, *, notice: str = ""
+    request: Request, session: SessionDep, member: Rater, assignment: Assignment | None, *, notice: str = ""
 ) -> Response:
     """htmx gets the fragment that replaces the desk; a plain browser is sent to the page."""
     if not is_htmx(request):
         return redirect(f"/projects/{member.project.slug}/rate")
-    return _desk(request, session, member, assignment_id, fragment=True, notice=notice)
+    return _desk(request, session, member, assignment, fragment=True, notice=notice)
 
 
 def _desk(
     request: Request,
     session: SessionDep,
     member: Rater,
-    assignment_id: int | None,
+    assignment: Assignment | None,
     *,
     fragment: bool = False,
     notice: str = "",
@@ -190,8 +189,7 @@ def _desk(
     project, rater_id = member.project, member.person.id
     unread = desk.unread_guideline(session, project, rater_id=rater_id)
     shown, guideline = None, None
-    if assignment_id is not None and unread is None:
-        assignment = leases.get_assignment(session, project, assignment_id, rater_id=rater_id)
+    if assignment is not None and unread is None:
         shown, guideline = desk.desk_of(session, assignment), desk.guideline_of(session, assignment)
     template = "rating/_desk.html" if fragment else "rating/page.html"
     return render(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Person
@@ -12,7 +13,6 @@ from app.errors import Conflict, Invalid, NotFound
 from app.projects.models import Project
 from app.prompts.models import Comparison, ComparisonResponse
 from app.rating.answers import Answer, by_response, check_answer
-from app.rating.leases import get_assignment
 from app.rating.models import Assignment, Ranking
 from app.training.service import request_if_due
 
@@ -46,17 +46,10 @@ def record_ranking(
         Invalid: the answer does not fit the comparison, or the key was used for another answer.
         Conflict: the comparison has been ranked already, with another form.
     """
-    locked = get_assignment(session, project, assignment_id, rater_id=rater.id)
-    assignment = session.scalars(
-        select(Assignment).where(Assignment.id == locked.id).with_for_update().execution_options(populate_existing=True)
-    ).one()
-    response_ids = _shown_response_ids(session, assignment)
+    assignment, response_ids, elapsed = _locked(session, project, assignment_id, rater_id=rater.id)
     checked = check_answer(answer, project, k=len(response_ids))
-    replay = session.scalar(select(Ranking).where(Ranking.idempotency_key == idempotency_key))
-    if replay is not None:
-        return _replayed(replay, checked, rater)
     if idempotency_key != assignment.idempotency_key or assignment.state in {"ranked", "skipped"}:
-        raise Conflict("You have dealt with this comparison already, in another window perhaps. Nothing was changed.")
+        return _replayed(session, idempotency_key, checked, rater)
     previous = _current(session, assignment.id) if assignment.state == "reopened" else None
     is_late = assignment.state == "expired"
     standing = previous.standing if previous else _take_standing(session, assignment)
@@ -78,7 +71,7 @@ def record_ranking(
         flags={str(response_ids[int(place)]): names for place, names in checked.flags.items()},
         note=checked.note,
         shown_order=assignment.shown_order,
-        seconds=_seconds(session, assignment, checked.seconds),
+        seconds=_seconds(elapsed, checked.seconds),
         is_simulated=rater.is_simulated,
         is_late=is_late,
     )
@@ -162,7 +155,29 @@ def num_today(session: Session, project: Project, *, rater_id: int) -> int:
     return session.scalar(query) or 0
 
 
-def _replayed(replay: Ranking, answer: Answer, rater: Person) -> Recorded:
+def _locked(
+    session: Session, project: Project, assignment_id: int, *, rater_id: int
+) -> tuple[Assignment, list[int], float]:
+    """The assignment, locked; its response ids in shown order; seconds since it was leased, by the database's clock."""
+    ids = select(func.array_agg(aggregate_order_by(ComparisonResponse.response_id, ComparisonResponse.position)))
+    canonical = ids.where(ComparisonResponse.comparison_id == Assignment.comparison_id).scalar_subquery()
+    elapsed = func.extract("epoch", func.now() - Assignment.leased_at)
+    row = session.execute(
+        select(Assignment, canonical.label("canonical"), elapsed.label("elapsed"))
+        .where(Assignment.id == assignment_id, Assignment.rater_id == rater_id, Assignment.project_id == project.id)
+        .with_for_update(of=Assignment)
+        .execution_options(populate_existing=True)
+    ).first()
+    if row is None:
+        raise NotFound("This comparison was not given to you.")
+    return row.Assignment, [row.canonical[position] for position in row.Assignment.shown_order], float(row.elapsed)
+
+
+def _replayed(session: Session, idempotency_key: uuid.UUID, answer: Answer, rater: Person) -> Recorded:
+    """What was stored under this key; a key that comes with nothing stored is not that of the form in hand."""
+    replay = session.scalar(select(Ranking).where(Ranking.idempotency_key == idempotency_key))
+    if replay is None:
+        raise Conflict("You have dealt with this comparison already, in another window perhaps. Nothing was changed.")
     if replay.rater_id != rater.id:
         raise NotFound("This form was not given to you.")
     if replay.request_hash != answer.fingerprint():
@@ -197,7 +212,6 @@ def _current(session: Session, assignment_id: int) -> Ranking | None:
     return session.scalar(query.order_by(Ranking.revision.desc()).limit(1))
 
 
-def _seconds(session: Session, assignment: Assignment, claimed: float | None) -> float:
+def _seconds(elapsed: float, claimed: float | None) -> float:
     """Active time as the browser measured it, but never more than the server's own clock allows."""
-    elapsed = float(session.scalar(select(func.extract("epoch", func.now() - assignment.leased_at))) or 0.0)
     return elapsed if claimed is None or not 0 <= claimed <= elapsed + 5 else claimed
