@@ -7,7 +7,7 @@ and take a few epochs of clipped steps on policy and critic. README.md numbers t
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def train_ppo(
     reference_dir: str | Path | None = None,
     eval_prompts: Sequence[Prompt] = (),
     score_fn: ScoreFunction | None = None,
-) -> Iterator[Stats]:
+) -> Generator[Stats, None, None]:
     """Train and save the best version within the KL budget to `out`; yields after each update.
 
     Args:

@@ -6,7 +6,7 @@ Each ranking is one batch element and each of its K responses is forwarded once,
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -87,7 +87,7 @@ def train_reward_model(
     checkpoints: CheckpointStore | None = None,
     heldout: Sequence[Ranking] = (),
     calibration: Sequence[tuple[Prompt, str]] = (),
-) -> Iterator[Stats]:
+) -> Generator[Stats, None, None]:
     """Train on the trunk of `model_dir` and save to `out`; yields after each optimizer step.
 
     Args:

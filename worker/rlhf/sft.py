@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def train_sft(
     out: Path,
     checkpoints: CheckpointStore | None = None,
     heldout: Sequence[Demonstration] = (),
-) -> Iterator[Stats]:
+) -> Generator[Stats, None, None]:
     """Fine-tune and save to `out`; yields after each optimizer step, `loss` in nats per response token.
 
     Continues from the newest checkpoint in `checkpoints`, where there is one, to the same weights bit for bit.
