@@ -11,6 +11,7 @@ import pytest
 
 from worker.rlhf import __main__ as command_line
 from worker.rlhf.checkpoint import CheckpointStore
+from worker.rlhf.reward_model import train_reward_model
 from worker.rlhf.types import Stats
 
 SMALL = ["--batch-size", "4", "--max-length", "48"]
@@ -91,7 +92,7 @@ def test_resume_continues_where_a_crash_left_it(
 ) -> None:
     given = ["reward", "--model", tiny_base, "--data", files / "rankings.jsonl", *SMALL, "--checkpoint-seconds", 0]
     call(capsys, *given, "--out", files / "whole")
-    trainer, seen = command_line.train_reward_model, []
+    trainer, seen = train_reward_model, []
 
     def crashing(*arguments: Any, **options: Any) -> Iterator[Stats]:
         steps = trainer(*arguments, **options)
