@@ -53,15 +53,23 @@ def desk_of(session: Session, assignment: Assignment) -> Desk:
         Card(LETTERS[place], place, rows[position].text, rows[position].finish_reason == "length")
         for place, position in enumerate(assignment.shown_order)
     ]
-    empty = {
-        "ranks": [None] * len(cards),
-        "all_bad": False,
-        "strength": None,
-        "attributes": {},
-        "flags": {},
-        "note": "",
+    return Desk(assignment, messages, cards, _draft(assignment.draft or {}, len(cards)))
+
+
+def _draft(draft: dict[str, Any], k: int) -> dict[str, Any]:
+    """A draft with every part there, and one entry for each of the `k` responses."""
+
+    def one_each(values: list[Any]) -> list[Any]:
+        return [*values, *[None] * k][:k]
+
+    return {
+        "ranks": one_each(draft.get("ranks") or []),
+        "all_bad": bool(draft.get("all_bad")),
+        "strength": draft.get("strength"),
+        "attributes": {name: one_each(values) for name, values in (draft.get("attributes") or {}).items()},
+        "flags": draft.get("flags") or {},
+        "note": draft.get("note") or "",
     }
-    return Desk(assignment, messages, cards, {**empty, **(assignment.draft or {})})
 
 
 def newest_guideline(session: Session, project: Project) -> Guideline | None:

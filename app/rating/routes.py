@@ -1,5 +1,6 @@
 """The rater's desk in the browser. Each form also works without scripts."""
 
+import re
 import uuid
 from typing import Annotated
 
@@ -115,8 +116,7 @@ def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:
     def one(name: str) -> str:
         return fields.get(name, [""])[-1].strip()
 
-    places = sorted(int(name[5:]) for name in fields if name.startswith("rank-") and name[5:].isdigit())
-    ranks = [_number(one(f"rank-{place}"), f"rank-{place}") for place in places[:9]]
+    ranks = [_number(one(f"rank-{place}"), f"rank-{place}") for place in range(_num_places(fields))]
     all_bad, strength = one("all_bad") == "on", None
     if choice := one("choice"):
         ranks, strength, all_bad = _choice(choice)
@@ -136,8 +136,15 @@ def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:
         attributes=attributes,
         flags=flags,
         note="\n".join(fields.get("note", [""])).replace("\r\n", "\n"),
-        seconds=float(seconds) if seconds.replace(".", "", 1).isdigit() else None,
+        seconds=float(seconds) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", seconds) else None,
     )
+
+
+def _num_places(fields: dict[str, list[str]]) -> int:
+    """How many responses were shown. The form says so, because a browser sends nothing for what is not ranked."""
+    shown = fields.get("num_responses", [""])[-1]
+    named = [int(name[5:]) + 1 for name in fields if re.fullmatch(r"rank-[0-8]", name)]
+    return max([int(shown) if re.fullmatch(r"[2-9]", shown) else 0, *named])
 
 
 def _choice(choice: str) -> tuple[list[int | None], int | None, bool]:
