@@ -72,20 +72,21 @@ def _draft(draft: dict[str, Any], k: int) -> dict[str, Any]:
     }
 
 
-def newest_guideline(session: Session, project: Project) -> Guideline | None:
-    """The newest published edition."""
-    published = select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))
-    return session.scalar(published.order_by(Guideline.edition.desc()).limit(1))
+def newest_guideline(session: Session, project: Project, *, rater_id: int) -> tuple[Guideline | None, bool]:
+    """The newest published edition, and whether this rater may go on: there is none, or it is acknowledged."""
+    known = select(Acknowledgement.person_id).where(
+        Acknowledgement.guideline_id == Guideline.id, Acknowledgement.person_id == rater_id
+    )
+    published = (Guideline.project_id == project.id, Guideline.published_at.is_not(None))
+    query = select(Guideline, known.exists()).where(*published).order_by(Guideline.edition.desc()).limit(1)
+    row = session.execute(query).first()
+    return (None, True) if row is None else (row[0], row[1])
 
 
 def unread_guideline(session: Session, project: Project, *, rater_id: int) -> Guideline | None:
     """The newest published edition, if this rater has not acknowledged it."""
-    known = select(Acknowledgement.person_id).where(
-        Acknowledgement.guideline_id == Guideline.id, Acknowledgement.person_id == rater_id
-    )
-    newest = select(Guideline, known.exists()).order_by(Guideline.edition.desc()).limit(1)
-    row = session.execute(newest.where(Guideline.project_id == project.id, Guideline.published_at.is_not(None))).first()
-    return None if row is None or row[1] else row[0]
+    newest, is_read = newest_guideline(session, project, rater_id=rater_id)
+    return None if is_read else newest
 
 
 def guideline_of(session: Session, assignment: Assignment) -> Guideline | None:

@@ -194,9 +194,9 @@ def _desk(
     notice: str = "",
 ) -> HTMLResponse:
     project, rater_id = member.project, member.person.id
-    unread = desk.unread_guideline(session, project, rater_id=rater_id)
+    newest, is_read = desk.newest_guideline(session, project, rater_id=rater_id)
     shown, guideline = None, None
-    if assignment is not None and unread is None:
+    if assignment is not None and is_read:
         shown, guideline = desk.desk_of(session, assignment), desk.guideline_of(session, assignment)
     template = "rating/_desk.html" if fragment else "rating/page.html"
     return render(
@@ -204,8 +204,8 @@ def _desk(
         template,
         project=project,
         desk=shown,
-        guideline=guideline or unread or desk.newest_guideline(session, project),
-        unread=unread,
+        guideline=guideline or newest,
+        unread=None if is_read else newest,
         notice=notice,
         num_today=service.num_today(session, project, rater_id=rater_id),
         skip_reasons=leases.SKIP_REASONS,

@@ -21,21 +21,11 @@ _ranking = sa.table(
 )
 
 
-def last_consumed_id(session: Session, project_id: int) -> int:
-    """The newest ranking that a loop run has learned from, or is learning from."""
-    query = (
-        select(func.coalesce(func.max(Snapshot.last_ranking_id), 0))
-        .join(Run, Run.snapshot_id == Snapshot.id)
-        .where(Run.project_id == project_id, Run.kind == Kind.LOOP, Run.state.not_in([State.FAILED, State.CANCELLED]))
-    )
-    return session.scalar(query) or 0
-
-
 def count_new_rankings(session: Session, project: Project, *, at_most: int) -> int:
     """New rankings since the last loop run, counted up to `at_most`: the cost does not grow with the project."""
     new = select(_ranking.c.id).where(
         _ranking.c.project_id == project.id,
-        _ranking.c.id > last_consumed_id(session, project.id),
+        _ranking.c.id > _last_consumed(project.id),
         _ranking.c.revision == 1,
         _ranking.c.standing == "counted",
         _ranking.c.is_imported.is_(False),
@@ -56,6 +46,16 @@ def request_if_due(session: Session, project: Project) -> Run | None:
     if serving_policy(session, project.id) is None or _is_busy(session, project.id):
         return None
     return request_run(session, project, Kind.LOOP, trigger="threshold", unless_active=True)
+
+
+def _last_consumed(project_id: int) -> "sa.ScalarSelect[int]":
+    """The newest ranking that a loop run has learned from, or is learning from."""
+    return (
+        select(func.coalesce(func.max(Snapshot.last_ranking_id), 0))
+        .join(Run, Run.snapshot_id == Snapshot.id)
+        .where(Run.project_id == project_id, Run.kind == Kind.LOOP, Run.state.not_in([State.FAILED, State.CANCELLED]))
+        .scalar_subquery()
+    )
 
 
 def _is_busy(session: Session, project_id: int) -> bool:
