@@ -1,5 +1,6 @@
 """The clock: what was not sent is sent, what was lost is taken back, what is due is asked for. Never loads torch."""
 
+import contextlib
 import logging
 import signal
 import threading
@@ -32,6 +33,10 @@ def main() -> None:
             tick()
         except DBAPIError as reason:
             log.warning("The database did not answer (%s); trying again.", type(reason).__name__)
+        with contextlib.suppress(
+            OSError
+        ):  # The container's health check reads it; a full disk must not stop the clock.
+            (get_settings().data_dir / "clock.beat").touch()
         stop.wait(get_settings().clock_seconds)
 
 
