@@ -57,7 +57,10 @@ def check_ranks(ranks: list[int | None], project: Project, *, k: int, all_bad: b
         raise Invalid("A rank is a number from 1 (best) to 9.", field="ranks")
     given = [rank for rank in ranks if rank is not None]
     if len(given) < k and not project.allow_partial and not (all_bad and not given):
-        raise Invalid(f"Rank all {k} responses; {k - len(given)} have no rank yet.", field="ranks")
+        raise Invalid(
+            f"Rank all {k} responses; {k - len(given)} {'has' if k - len(given) == 1 else 'have'} no rank yet.",
+            field="ranks",
+        )
     if not given and not all_bad:
         raise Invalid("Nothing is ranked yet.", field="ranks")
     if len(set(given)) < len(given) and not project.allow_ties and not all_bad:

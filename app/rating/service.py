@@ -1,5 +1,7 @@
 """Recording rankings, drafts and undo. One request is one transaction is one acknowledgement."""
 
+import datetime as dt
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -84,9 +86,7 @@ def record_ranking(
 
 
 def save_draft(session: Session, project: Project, assignment_id: int, *, rater_id: int, draft: dict[str, Any]) -> None:
-    """Keep what has been chosen so far, so that a reload finds it."""
-    import json
-
+    """Keep what has been chosen so far, so that a reload finds it. Who is at work keeps the lease."""
     if len(json.dumps(draft).encode()) > MAX_DRAFT_BYTES or "\\u0000" in json.dumps(draft):
         raise Invalid(f"A draft may have {MAX_DRAFT_BYTES:,} bytes, and no NUL character.", field="draft")
     mine = update(Assignment).where(
@@ -95,7 +95,8 @@ def save_draft(session: Session, project: Project, assignment_id: int, *, rater_
         Assignment.project_id == project.id,
         Assignment.state.in_(["leased", "reopened", "expired"]),
     )
-    saved = session.execute(mine.values(draft=draft, draft_saved_at=func.now()))
+    lease_until = func.now() + dt.timedelta(minutes=project.lease_minutes)
+    saved = session.execute(mine.values(draft=draft, draft_saved_at=func.now(), lease_until=lease_until))
     if saved.rowcount != 1:  # type: ignore[attr-defined]
         raise NotFound("This comparison is not in your hands any more.")
 

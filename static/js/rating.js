@@ -6,6 +6,7 @@ const IDLE_MS = 60000;
 let draftTimer = 0;
 let activeMs = 0;
 let lastInput = Date.now();
+let begunOn = null;
 
 function form() {
   return document.getElementById("comparison");
@@ -91,6 +92,7 @@ function changed() {
 }
 
 async function saveDraft(draftOf) {
+  draftTimer = 0;
   if (!draftOf.isConnected) return;
   const state = document.querySelector("[data-save-state]");
   if (state) state.textContent = "· saving…";
@@ -158,8 +160,9 @@ function keysAreOff() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.isComposing || event.ctrlKey || event.metaKey) {
-    if (event.key === "Enter" && form()) click("[data-submit]");
+  if (event.isComposing) return;
+  if (event.ctrlKey || event.metaKey) {
+    if (event.key === "Enter" && form() && !event.target.closest(".skip, dialog")) click("[data-submit]");
     return;
   }
   const inText = event.target.closest("textarea, input:not([type=radio]):not([type=checkbox]), select, dialog");
@@ -210,7 +213,17 @@ window.setInterval(() => {
   if (seconds) seconds.value = (activeMs / 1000).toFixed(1);
 }, 1000);
 
+// What was chosen a moment before the page goes away is kept too.
+window.addEventListener("pagehide", () => {
+  const left = form();
+  if (left && draftTimer) navigator.sendBeacon(left.dataset.draft, new URLSearchParams(new FormData(left)));
+});
+
+// A refusal fills the notices and leaves the desk, the focus and the clock as they are.
 function begin() {
+  const desk = document.getElementById("desk");
+  if (desk === begunOn) return;
+  begunOn = desk;
   activeMs = 0;
   show();
   document.querySelector("[data-focus]")?.focus();
@@ -218,6 +231,9 @@ function begin() {
   if (off) off.checked = keysAreOff();
 }
 
-document.addEventListener("htmx:before:request", () => window.clearTimeout(draftTimer));
+document.addEventListener("htmx:before:request", () => {
+  window.clearTimeout(draftTimer);
+  draftTimer = 0;
+});
 document.addEventListener("htmx:after:swap", begin);
 begin();
