@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from app.embedded.processes import is_alive, short_socket_dir
+from app.embedded.processes import is_alive, short_socket_dir, works_in
 from app.errors import AppError
 
 MAJOR = "18"
@@ -65,6 +65,7 @@ def start_postgres(data: Path, *, fsync: bool = True) -> PostgresServer:
     folder = (data / "postgres").resolve()
     _refuse_other_major(folder)
     server = PostgresServer(folder, short_socket_dir(folder))
+    _let_server_in(server)
     if not (folder / "PG_VERSION").exists():
         _initdb(folder)
     if server.pid is None or not _answers(server):
@@ -116,7 +117,7 @@ def _launch(server: PostgresServer, *, fsync: bool) -> None:
     """Start the server and wait for a real answer; a zombie of the last one may hold the lock file a while."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
-        _remove_stale_lock(server.folder)
+        _remove_stale_locks(server)
         process = _spawn(server, fsync=fsync)
         while process.poll() is None and time.monotonic() < deadline:
             if _answers(server):
@@ -168,18 +169,19 @@ def _create_database(server: PostgresServer, name: str) -> None:
 
 
 def _running_pid(folder: Path) -> int | None:
-    """The pid in postmaster.pid when that process lives; zombies do not."""
+    """The pid in postmaster.pid when that process lives and is our server: zombies and recycled pids are not."""
     try:
         pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):
         return None
-    return pid if is_alive(pid) else None
+    return pid if works_in(pid, folder) else None
 
 
-def _remove_stale_lock(folder: Path) -> None:
+def _remove_stale_locks(server: PostgresServer) -> None:
     """Postgres refuses to start while its old pid exists, even as a zombie; we know that it is dead."""
-    if _running_pid(folder) is None:
-        (folder / "postmaster.pid").unlink(missing_ok=True)
+    if server.pid is None:
+        (server.folder / "postmaster.pid").unlink(missing_ok=True)
+        (server.socket_dir / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def _log_tail(server: PostgresServer) -> str:
@@ -212,6 +214,26 @@ def _server_user() -> str | None:
 def _give_to_server(folder: Path) -> None:
     if user := _server_user():
         shutil.chown(folder, user)
+
+
+def _let_server_in(server: PostgresServer) -> None:
+    """Where the server runs as another user: let it pass through the data folder, and own the sockets' folder.
+
+    Raises:
+        AppError: it cannot get to the data folder or to its binaries. Folders above ours are not ours to open.
+    """
+    user = _server_user()
+    if user is None:
+        return
+    data = server.folder.parent
+    data.chmod(data.stat().st_mode | 0o011)
+    shutil.chown(server.socket_dir, user)
+    for needed in (data, server.socket_dir, binaries()):
+        if subprocess.run(["ls", "-d", f"{needed}/."], user=user, capture_output=True, check=False).returncode:
+            raise AppError(
+                f"Postgres refuses to run as root, and as the user {user} it cannot reach {needed}. "
+                "Start Attune as an ordinary user, set ATTUNE_DATA_DIR to a folder that others may enter, or set DATABASE_URL."
+            )
 
 
 def _needs_other_user() -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.embedded.processes import is_alive, short_socket_dir
 from app.errors import AppError
@@ -30,8 +32,8 @@ class ValkeyServer:
         return f"redis+socket://{self.socket}"
 
     def client(self) -> redis.Redis:
-        """A connection."""
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
+        """A connection that asks once: retries with growing pauses would make each start seconds slower."""
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     @property
     def pid(self) -> int | None:
