@@ -28,6 +28,8 @@ def find_caller(request: Request, session: SessionDep) -> Caller | None:
     else:
         token = request.cookies.get(cookie_name(request))
         caller = service.caller_of_session(session, token, settings=settings_of(request)) if token else None
+    if caller is not None:
+        session.expunge(caller.person)  # A rollback would empty it, and the page that tells why shows the name.
     request.state.caller = caller
     return caller
 

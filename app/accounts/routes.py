@@ -79,7 +79,10 @@ def use_link(
         if person is None or not person.is_active:
             raise NotFound("This account is closed.")
         return _signed_in(request, session, person, to="/")
-    person = caller.person if caller else _new_person(session, email=email, name=name, password=password)
+    if caller is not None:
+        person = session.get_one(Person, caller.person.id)
+    else:
+        person = service.create_person(session, email, name=name, password=password)
     if link.purpose == "first_admin":
         person.is_site_admin = True
     if link.project_id is not None:
@@ -162,10 +165,6 @@ def _signed_in(request: Request, session: SessionDep, person: Person, *, to: str
         samesite="lax",
     )
     return response
-
-
-def _new_person(session: SessionDep, *, email: str, name: str, password: str) -> Person:
-    return service.create_person(session, email, name=name, password=password)
 
 
 def _join(session: SessionDep, link: OneTimeLink, person: Person) -> None:

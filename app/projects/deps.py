@@ -53,6 +53,7 @@ class RolePermission(Permission):
         held = frozenset(row.role for row in rows)
         roles = held if caller.scopes is None else held & caller.scopes
         member = Member(caller, rows[0].Project, roles)
+        session.expunge(member.project)  # A rollback would empty it, and the page that tells why shows it.
         if not roles & self.roles:
             raise Forbidden(f"This needs the role {self.name} in {member.project.name}. Ask an admin of the project.")
         request.state.member = member

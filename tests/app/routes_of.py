@@ -50,7 +50,7 @@ def routes_of(app: FastAPI) -> list[Listed]:
 
 def _described(app: FastAPI) -> Iterator[tuple[str, set[str], tuple[Permission, ...]]]:
     for context in iter_route_contexts(app.routes):
-        if isinstance(context, Mount) or isinstance(getattr(context, "original_route", None), Mount):
+        if isinstance(context.original_route, Mount):
             continue
         route = context.original_route
         assert isinstance(route, APIRoute), f"{route} is neither a route nor the mount of static files"

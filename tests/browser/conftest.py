@@ -1,0 +1,112 @@
+"""A real website on a real database, and Chromium to look at it; fails on console errors and foreign requests."""
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from app.config import Settings
+from app.main import create_app
+from tests.app.conftest import (  # noqa: F401 - fixtures
+    db,
+    join,
+    make_comparisons,
+    make_person,
+    make_project,
+)
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here need the browser."""
+    for item in items:
+        if "tests/browser" in str(item.path):
+            item.add_marker(pytest.mark.browser)
+
+
+def find_chromium() -> str:
+    """The browser's path; without one the tests are skipped aloud, or fail where it is demanded."""
+    for name in (os.environ.get("CHROME_BIN", ""), *NAMES):
+        if name and (found := shutil.which(name)):
+            return found
+    sentence = "browser tests need Chromium: install it, or set CHROME_BIN"
+    if os.environ.get("ATTUNE_REQUIRE_BROWSER"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of this process."""
+    path = find_chromium()
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(database_url: str, tmp_path: Any) -> Iterator[str]:
+    """The address of a running website on this test's database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    settings = Settings(DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", public_url=url)
+    app: FastAPI = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield url
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def open_page(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
+    """`open_page(width=390, height=844, color_scheme="dark")`: a page of a fresh browser profile.
+
+    When the test ends, no console error, no page error and no request to anywhere else may have happened; a refusal
+    (4xx) that the test provokes also shows in the console, and is allowed.
+    """
+    contexts: list[BrowserContext] = []
+    trouble: list[str] = []
+
+    def opened(*, width: int = 1280, height: int = 900, **options: Any) -> Page:
+        context = chromium.new_context(base_url=site, viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
+        page.on(
+            "console", lambda m: trouble.append(m.text) if m.type == "error" and "status of 4" not in m.text else None
+        )
+        page.on(
+            "request", lambda r: None if r.url.startswith((site, "data:")) else trouble.append(f"asked for {r.url}")
+        )
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert trouble == []
