@@ -256,6 +256,7 @@ def verify_audit() -> None:
 
 def _engine() -> Engine:
     """An engine on DATABASE_URL, or on the embedded Postgres of the data folder."""
+    import app.tables  # noqa: F401 - some tables are read by name
     from app.config import get_settings
     from app.db import make_engine
     from app.up import settings_with, start_servers
@@ -270,7 +271,6 @@ def _engine() -> Engine:
 
 
 def _transaction() -> AbstractContextManager[Session]:
-    import app.tables  # noqa: F401
     from app.db import transaction
 
     return transaction(_engine())

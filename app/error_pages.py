@@ -12,7 +12,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.web import is_htmx, redirect, render
+from app.security import security_headers
+from app.web import is_htmx, redirect, render, settings_of
 
 log = logging.getLogger(__name__)
 HIDDEN_FIELDS = {"csrf_token", "password", "new_password", "old_password", "idempotency_key", "token"}
@@ -104,4 +105,6 @@ async def _database_refused(request: Request, error: Exception) -> Response:
 async def _bug(request: Request, error: Exception) -> Response:
     reference = uuid.uuid4().hex[:12]
     log.error("Unhandled error %s on %s", reference, request.scope["path"], exc_info=error)
-    return await answer(request, 500, f"Something broke on our side (reference {reference}). Nothing was stored.")
+    response = await answer(request, 500, f"Something broke on our side (reference {reference}). Nothing was stored.")
+    response.headers.update(security_headers(settings_of(request)))
+    return response

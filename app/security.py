@@ -5,11 +5,12 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts.deps import MaybeCaller
 from app.config import Settings
-from app.errors import Forbidden, TooLarge
+from app.errors import Forbidden
 from app.web import settings_of
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -54,20 +55,26 @@ def is_same_origin(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc == request.headers.get("Host")
 
 
+def security_headers(settings: Settings) -> dict[str, str]:
+    """What every response carries."""
+    headers = {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    if settings.secure_cookies:
+        headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+    return headers
+
+
 class SecurityHeaders:
-    """Adds the security headers to every response, error pages included."""
+    """Adds the security headers to every response but that of a bug, which is made outside of all middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.headers = {
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        }
-        if settings.secure_cookies:
-            self.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+        self.headers = security_headers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +111,10 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise TooLarge(f"This is larger than the {limit:,} bytes that are accepted here. Send less at a time.")
+                # As an HTTPException, because FastAPI turns any other failure to read a body into a bare 400.
+                raise HTTPException(
+                    413, f"This is larger than the {limit:,} bytes that are accepted here. Send less at a time."
+                )
             return message
 
         await self.app(scope, receive_counted, send)

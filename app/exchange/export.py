@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-import app.tables  # noqa: F401 - rankings are read by table name
 from app.accounts.models import Person
 from app.db import Base
 from app.errors import Invalid

@@ -136,10 +136,16 @@ function click(selector) {
   return Boolean(button);
 }
 
-function single(key) {
+// A letter that names a response goes to it; with Shift it is always the command (G: guidelines).
+function single(key, shifted) {
   if (key === "z" || key === "Backspace") return click('[data-key="z"]');
   if (key === "?") return click("[data-open]");
   if (!form()) return key === "Enter" && click('[data-key="Enter"]');
+  const place = LETTERS.toLowerCase().indexOf(key);
+  if (!shifted && key.length === 1 && place >= 0 && place < cards().length) {
+    goTo(place);
+    return true;
+  }
   if (key === "Enter") return click("[data-submit]");
   if (/^[0-9]$/.test(key)) return digit(key);
   if (key === "x" && form().hasAttribute("data-pair")) return digit("x");
@@ -147,11 +153,6 @@ function single(key) {
   if (key === "s") return toggle(".skip");
   if (key === "n") return toggle(".note");
   if (key === "g") return toggle("[data-guideline]");
-  const place = LETTERS.toLowerCase().indexOf(key);
-  if (place >= 0 && place < cards().length) {
-    goTo(place);
-    return true;
-  }
   return false;
 }
 
@@ -184,7 +185,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (keysAreOff() && event.key !== "Enter") return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (single(key)) event.preventDefault();
+  if (single(key, event.shiftKey)) event.preventDefault();
 });
 
 document.addEventListener("click", (event) => {

@@ -24,7 +24,7 @@ def ask(browser: TestClient, route: Listed, slug: str = "absent") -> Response:
     """Ask for a route with an empty form, or an empty JSON body."""
     if route.method == "GET":
         return browser.get(route.url(slug))
-    body = {"json": {}} if route.path.startswith("/api/") else {"data": {}}
+    body: dict[str, dict[str, str]] = {"json": {}} if route.path.startswith("/api/") else {"data": {}}
     return browser.request(route.method, route.url(slug), **body)  # type: ignore[arg-type]
 
 

@@ -215,7 +215,7 @@ def test_guidelines_are_published_and_read_before_rating(
 def test_a_run_is_started_and_cancelled(db: Engine, project: Project, enter: Callable[..., Page]) -> None:
     page = enter("operator")
     page.goto(f"/projects/{project.slug}/runs")
-    page.get_by_label("reward").check()
+    page.get_by_role("radio", name="reward Train").check()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("queued")).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
