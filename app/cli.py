@@ -195,8 +195,8 @@ def export(
     """Export rankings or preferences to a .jsonl, .csv or .parquet file."""
     from app.exchange.commands import export_to_file
 
-    num_rows = export_to_file(_engine(), slug=project, out=out, what=what)
-    console.print(f"Wrote {num_rows:,} rows to {out}.")
+    num_bytes = export_to_file(_engine(), slug=project, out=out, what=what)
+    console.print(f"Wrote {num_bytes:,} bytes to {out}.")
 
 
 @cli.command()

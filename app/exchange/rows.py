@@ -33,6 +33,11 @@ class Row:
     external_id: str | None = None
     order: str = ""
 
+    def num_characters(self) -> int:
+        """About how much there is to store."""
+        said = [message["content"] for message in self.messages] + [response.text for response in self.responses]
+        return sum(map(len, said)) + len(self.demonstration or "")
+
 
 def recognise(value: Any) -> list[Row]:
     """The rows that one JSON value holds: most hold one, a tree of messages several.

@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,8 @@ from app.projects.models import Project
 from app.queue import enqueue
 
 log = logging.getLogger(__name__)
-BATCH = 500
+BATCH = 1000
+BATCH_CHARACTERS = 10_000_000
 MAX_PROBLEMS = 1000
 CHUNK = 1 << 20
 
@@ -192,14 +193,22 @@ def _check(path: Path, format: str, progress: "_Progress") -> Report:  # noqa: A
 
 def _store(session: Session, job: ImportJob, project: Project, path: Path, progress: "_Progress") -> Totals:
     totals = Totals()
-    batch: list[Row] = []
-    for row in _good_rows(path, job.format, progress):
-        batch.append(row)
-        if len(batch) >= BATCH:
-            store_rows(session, project, batch, totals, import_id=job.id)
-            batch = []
-    store_rows(session, project, batch, totals, import_id=job.id)
+    for batch in _batches(_good_rows(path, job.format, progress)):
+        store_rows(session, project, batch, totals, import_id=job.id)
     return totals
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows to be stored together: many when they are short, few when they are long, because each batch is one parameter."""
+    batch: list[Row] = []
+    num_characters = 0
+    for row in rows:
+        batch.append(row)
+        num_characters += row.num_characters()
+        if len(batch) >= BATCH or num_characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, num_characters = [], 0
+    yield batch
 
 
 def _good_rows(path: Path, format: str, progress: "_Progress") -> Iterator[Row]:  # noqa: A002

@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Person, new_pseudonym
+from app.bulk import insert_new, recordset
 from app.db import Base
 from app.exchange.rows import Row
 from app.projects.models import Project
-from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
+from app.projects.settings import training_of
+from app.prompts.models import Prompt
 from app.prompts.service import digest, split_of
+
+metadata = Base.metadata
 
 
 @dataclass
@@ -58,6 +63,7 @@ def _prompts(
     session: Session, project: Project, rows: Sequence[Row], totals: Totals, import_id: int | None
 ) -> list[int]:
     hashes = [digest(row.messages) for row in rows]
+    share = training_of(project.training).heldout_share
     values = {
         content_hash: {
             "project_id": project.id,
@@ -65,19 +71,20 @@ def _prompts(
             "messages": row.messages,
             "topic": row.topic,
             "external_id": row.external_id,
-            "split": split_of(project, content_hash),
+            "split": split_of(share, content_hash),
             "import_id": import_id,
         }
         for content_hash, row in zip(hashes, rows, strict=True)
     }
-    new = session.execute(
-        insert(Prompt).values(list(values.values())).on_conflict_do_nothing().returning(Prompt.id)
-    ).all()
+    table = metadata.tables["prompt"]
+    new = insert_new(session, table, list(values.values()), returning=(table.c.content_hash, table.c.id))
     totals.prompts += len(new)
-    known = select(Prompt.content_hash, Prompt.id).where(
-        Prompt.project_id == project.id, Prompt.content_hash.in_(values)
-    )
-    ids = {bytes(row.content_hash): row.id for row in session.execute(known)}
+    ids = {bytes(row.content_hash): row.id for row in new}
+    if missing := set(values) - set(ids):
+        known = select(Prompt.content_hash, Prompt.id).where(
+            Prompt.project_id == project.id, Prompt.content_hash.in_(missing)
+        )
+        ids |= {bytes(row.content_hash): row.id for row in session.execute(known)}
     return [ids[content_hash] for content_hash in hashes]
 
 
@@ -97,16 +104,16 @@ def _responses(
         if row.demonstration:
             key = (prompt_id, digest("written", "", None, row.demonstration))
             values[key] = _response(key, row.demonstration, "written", "", import_id)
-    if not values:
-        return [[] for _ in rows]
-    new = session.execute(
-        insert(Response).values(list(values.values())).on_conflict_do_nothing().returning(Response.id)
-    ).all()
+    table = metadata.tables["response"]
+    key_columns = (table.c.prompt_id, table.c.content_hash, table.c.id)
+    new = insert_new(session, table, list(values.values()), returning=key_columns)
     totals.responses += len(new)
-    known = select(Response.prompt_id, Response.content_hash, Response.id).where(
-        Response.prompt_id.in_(set(prompt_ids)), Response.content_hash.in_({key[1] for key in values})
-    )
-    ids = {(row.prompt_id, bytes(row.content_hash)): row.id for row in session.execute(known)}
+    ids = {(row.prompt_id, bytes(row.content_hash)): row.id for row in new}
+    if missing := set(values) - set(ids):
+        known = select(*key_columns).where(
+            table.c.prompt_id.in_({key[0] for key in missing}), table.c.content_hash.in_({key[1] for key in missing})
+        )
+        ids |= {(row.prompt_id, bytes(row.content_hash)): row.id for row in session.execute(known)}
     return [[ids[key] for key in row_keys] for row_keys in keys]
 
 
@@ -153,29 +160,33 @@ def _comparisons(
             "content_hash": content_hash,
             # What came ranked wants nobody else: its rankings make up `wanted` as they are stored.
             "wanted": 0 if row.ranks else project.raters_per_comparison,
-            "queue_key": func.nextval("comparison_queue_key"),
             "origin": "imported",
             "state": "open",
             "leased": 0,
             "counted": 0,
             "import_id": import_id,
         }
-    if not values:
-        return [None for _ in rows]
-    adding = insert(Comparison).values(list(values.values())).on_conflict_do_nothing()
-    new = session.execute(adding.returning(Comparison.id, Comparison.content_hash)).all()
-    totals.comparisons += len(new)
-    parts = [
-        {"comparison_id": row.id, "position": place, "response_id": response_id}
-        for row in new
-        for place, response_id in enumerate(members[bytes(row.content_hash)])
-    ]
-    if parts:
-        session.execute(insert(ComparisonResponse), parts)
-    known = select(Comparison.content_hash, Comparison.id).where(
-        Comparison.project_id == project.id, Comparison.content_hash.in_(values)
+    table = metadata.tables["comparison"]
+    new = insert_new(
+        session,
+        table,
+        list(values.values()),
+        returning=(table.c.content_hash, table.c.id),
+        computed={"queue_key": func.nextval("comparison_queue_key")},
     )
-    found = {bytes(row.content_hash): row.id for row in session.execute(known)}
+    totals.comparisons += len(new)
+    found = {bytes(row.content_hash): row.id for row in new}
+    parts = [
+        {"comparison_id": comparison_id, "position": place, "response_id": response_id}
+        for content_hash, comparison_id in found.items()
+        for place, response_id in enumerate(members[content_hash])
+    ]
+    insert_new(session, metadata.tables["comparison_response"], parts)
+    if missing := set(values) - set(found):
+        known = select(table.c.content_hash, table.c.id).where(
+            table.c.project_id == project.id, table.c.content_hash.in_(missing)
+        )
+        found |= {bytes(row.content_hash): row.id for row in session.execute(known)}
     return [found[content_hash] if content_hash is not None else None for content_hash in hashes]
 
 
@@ -188,7 +199,7 @@ def _rankings(
     totals: Totals,
 ) -> None:
     """Each rater's ranking of a comparison once; of two in one file the later one counts."""
-    ranking = Base.metadata.tables["ranking"]  # By name: rating stands above exchange.
+    ranking = metadata.tables["ranking"]  # By name: rating stands above exchange.
     ranked = [
         (row, ids, cid) for row, ids, cid in zip(rows, responses, comparison_ids, strict=True) if row.ranks and cid
     ]
@@ -205,18 +216,21 @@ def _rankings(
     fresh = {key: value for key, value in latest.items() if key not in known}
     if not fresh:
         return
-    counts: dict[int, int] = {}
-    for comparison_id, _ in fresh:
-        counts[comparison_id] = counts.get(comparison_id, 0) + 1
-    for comparison_id, count in sorted(counts.items()):
-        more = update(Comparison).where(Comparison.id == comparison_id)
-        wanted = func.greatest(Comparison.wanted, Comparison.counted + Comparison.leased + count)
-        session.execute(
-            more.values(counted=Comparison.counted + count, wanted=wanted).execution_options(synchronize_session=False)
-        )
-    values = [_ranking(project, key, row, ids) for key, (row, ids) in fresh.items()]
-    session.execute(insert(ranking), values)
-    totals.rankings += len(values)
+    _make_room(session, Counter(comparison_id for comparison_id, _ in fresh))
+    insert_new(session, ranking, [_ranking(project, key, row, ids) for key, (row, ids) in fresh.items()])
+    totals.rankings += len(fresh)
+
+
+def _make_room(session: Session, counts: Counter[int]) -> None:
+    """Count the rankings that come, and want more raters where there would be too many."""
+    table = metadata.tables["comparison"]
+    rows = [{"id": comparison_id, "counted": count} for comparison_id, count in sorted(counts.items())]
+    given = recordset(rows, [table.c.id, table.c.counted])
+    values = {
+        "counted": table.c.counted + given.c.counted,
+        "wanted": func.greatest(table.c.wanted, table.c.counted + table.c.leased + given.c.counted),
+    }
+    session.execute(update(table).where(table.c.id == given.c.id).values(values))
 
 
 def _ranking(project: Project, key: tuple[int, int], row: Row, ids: list[int]) -> dict[str, Any]:

@@ -70,10 +70,9 @@ def digest(*parts: object) -> bytes:
     ).digest()
 
 
-def split_of(project: Project, content_hash: bytes) -> str:
+def split_of(heldout_share: float, content_hash: bytes) -> str:
     """`heldout` for a fixed share of prompts, decided by their content: no prompt is ever in both parts."""
-    share = training_of(project.training).heldout_share
-    return "heldout" if int.from_bytes(content_hash[:4], "big") < share * 2**32 else "train"
+    return "heldout" if int.from_bytes(content_hash[:4], "big") < heldout_share * 2**32 else "train"
 
 
 def add_prompt(
@@ -94,7 +93,7 @@ def add_prompt(
         "messages": messages,
         "topic": topic,
         "external_id": external_id,
-        "split": split or split_of(project, content_hash),
+        "split": split or split_of(training_of(project.training).heldout_share, content_hash),
         "import_id": import_id,
     }
     made = session.scalar(insert(Prompt).values(values).on_conflict_do_nothing().returning(Prompt.id))
