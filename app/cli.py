@@ -69,6 +69,11 @@ def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
     """The website alone, for servers; DATABASE_URL and REDIS_URL say where the rest is."""
     import uvicorn
 
+    from app.config import get_settings
+    from app.metrics import share_between_processes
+
+    if workers > 1:
+        share_between_processes(get_settings().data_dir / "metrics")
     uvicorn.run(
         "app.main:create_app",
         factory=True,

@@ -64,7 +64,8 @@ async def _typed(request: Request) -> dict[str, str]:
 
 async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.AppError)
-    if isinstance(error, errors.NotSignedIn) and request.method == "GET" and not wants_json(request):
+    is_browser = request.method == "GET" and not wants_json(request) and "Authorization" not in request.headers
+    if isinstance(error, errors.NotSignedIn) and is_browser:
         return redirect(f"/sign-in?next={request.url.path}")
     return await answer(request, error.status, error.message, field=error.field)
 

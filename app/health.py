@@ -6,11 +6,12 @@ from ipaddress import ip_address
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import metrics as measured
 from app.errors import NotFound
 from app.security import client_address
 from app.web import SettingsDep
@@ -49,7 +50,7 @@ def metrics(request: Request, settings: SettingsDep) -> Response:
         allowed = _is_loopback(client_address(request))
     if not allowed:
         raise NotFound("There is no such page.")
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(measured.exposition(request.app.state.engine), media_type=CONTENT_TYPE_LATEST)
 
 
 def _is_loopback(address: str) -> bool:

@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from app import assets, error_pages, health, slices
 from app.config import Settings, get_settings
 from app.db import make_engine
+from app.metrics import RequestTimes
 from app.security import BodyLimit, SecurityHeaders, check_csrf
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Human feedback on language-model responses, and the loop closed with it.",
         version="0.1.0",
         lifespan=_lifespan,
-        dependencies=[Depends(check_csrf)],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -34,12 +34,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.engine = make_engine(settings)
     app.mount("/static", StaticFiles(directory=assets.STATIC), name="static")
     for router in slices.routers():
-        app.include_router(router)
-    app.include_router(health.router)
+        app.include_router(router, dependencies=[Depends(check_csrf)])
+    app.include_router(health.router)  # Only reads, and its callers are machines.
     error_pages.install(app)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_hosts(settings))
     app.add_middleware(SecurityHeaders, settings=settings)
+    app.add_middleware(RequestTimes)
     return app
 
 

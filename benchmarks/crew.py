@@ -12,6 +12,7 @@ import httpx2
 from app.demo import oracle as oracles
 
 PATIENCE_SECONDS = 120.0
+IDLE_SECONDS = 3.0  # How often somebody with nothing to rank looks again.
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Crew:
                 if given is None or given.status_code == 204:
                     if not self.wait_for_more:
                         return
-                    self.stop.wait(0.5)
+                    self.stop.wait(IDLE_SECONDS)
                     continue
                 self._rank(http, given.json(), rng, is_clicker=is_clicker)
 

@@ -28,7 +28,26 @@ from app.projects.service import create_project
 from app.rating.models import Ranking
 
 K = 4
-WORDS = ["the", "guest", "asked", "for", "a", "quiet", "room", "with", "a", "view", "and", "the", "concierge", "answered", "at", "length", "about", "parking"]
+WORDS = [
+    "the",
+    "guest",
+    "asked",
+    "for",
+    "a",
+    "quiet",
+    "room",
+    "with",
+    "a",
+    "view",
+    "and",
+    "the",
+    "concierge",
+    "answered",
+    "at",
+    "length",
+    "about",
+    "parking",
+]
 
 
 def main() -> None:

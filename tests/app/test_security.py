@@ -309,6 +309,12 @@ def test_a_session_cannot_be_fixed_before_sign_in(client: TestClient, make_perso
     assert client.get("/account", headers=planted).headers["Location"].startswith("/sign-in")
 
 
+def test_a_wrong_token_is_told_so_on_a_page_too(client: TestClient) -> None:
+    answer = client.get("/sign-in", headers={"Authorization": "Bearer wrong"})
+    assert answer.status_code == 401
+    assert "token is unknown" in answer.text
+
+
 def name_of(db: Engine, person: Person) -> str:
     """The name as stored."""
     with transaction(db) as session:
