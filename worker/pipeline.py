@@ -1,59 +1,27 @@
 """One run, top to bottom: snapshot, reward model, policy, evaluation, register, and what follows."""
 
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.config import get_settings
 from app.projects.models import Project
-from app.projects.settings import Training, sampling_of, training_of
-from app.prompts import service as prompts
-from app.prompts.models import Comparison, Prompt, Response
+from app.projects.settings import sampling_of, training_of
+from app.prompts.models import Prompt, Response
 from app.training import runs, snapshots, versions
 from app.training.models import Kind, ModelVersion, Run, Snapshot
 from worker import registry
 from worker.database import in_transaction
 from worker.progress import Recorder
-from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.types import Demonstration, Ranking, Stats
 from worker.rlhf.types import Prompt as Conversation
+from worker.sampling import sample_comparisons
+from worker.work import Work, folder_of
 
 MAX_CALIBRATION = 200
-
-
-@dataclass
-class Work:
-    """A run with what it needs: its project, its settings, its folder and its recorder."""
-
-    run: Run
-    project: Project
-    training: Training
-    recorder: Recorder
-    folder: Path
-    result: dict[str, Any] = field(default_factory=dict)
-
-    def out(self, name: str) -> Path:
-        """Where a phase writes its model."""
-        return self.folder / f"{name}-{self.run.fence}"
-
-    def checkpoints(self, phase: str) -> CheckpointStore:
-        """Checkpoints of one phase; shared by all attempts, written under the present fence only."""
-
-        def saved(step: int, manifest_hash: str) -> None:
-            in_transaction(
-                lambda session: versions.record_checkpoint(
-                    session, self.run, phase=phase, step=step, manifest_hash=manifest_hash
-                )
-            )
-
-        return CheckpointStore(self.folder / "checkpoints" / phase, on_saved=saved, may_write=self.recorder.is_ours)
 
 
 def execute(run: Run) -> dict[str, Any]:
@@ -64,7 +32,7 @@ def execute(run: Run) -> dict[str, Any]:
         project=project,
         training=training_of({**project.training, **run.settings.get("training", {})}),
         recorder=Recorder(run),
-        folder=get_settings().artifact_dir / "runs" / str(run.id),
+        folder=folder_of(run),
     )
     work.folder.mkdir(parents=True, exist_ok=True)
     steps: dict[str, Callable[[Work], None]] = {
@@ -76,19 +44,23 @@ def execute(run: Run) -> dict[str, Any]:
     }
     steps[run.kind](work)
     work.recorder.flush()
-    shutil.rmtree(work.folder, ignore_errors=True)
     return work.result
 
 
-def follow_up(session: Session, run_id: int) -> None:
-    """What a finished run sets off: the first policy writes responses at once; a full threshold starts the next run."""
+def conclude(session: Session, run: Run, result: dict[str, Any]) -> bool:
+    """End a run and ask for what it sets off, both or neither; False when it belongs to another process now.
+
+    The first policy writes responses at once; a full threshold starts the next run.
+    """
     from app.training.triggers import request_if_due
 
-    run = session.get_one(Run, run_id)
+    if not runs.finish_run(session, run.id, fence=run.fence, result=result, phase="done"):
+        return False
     project = session.get_one(Project, run.project_id)
     if run.kind == Kind.SFT and (serving := versions.serving_policy(session, project.id)) and serving.run_id == run.id:
         runs.request_run(session, project, Kind.SAMPLE, trigger="first policy", unless_active=True)
     request_if_due(session, project)
+    return True
 
 
 def close_loop(work: Work) -> None:
@@ -232,34 +204,6 @@ def evaluate_policy(
     )
 
 
-def sample_comparisons(work: Work) -> None:
-    """Let the serving policy answer the prompts that have been compared least, and open comparisons of the answers."""
-    from worker.rlhf.modeling import load_policy
-    from worker.rlhf.rollout import SamplingSettings, sample_responses
-    from worker.rlhf.tokens import load_tokenizer
-
-    sampling = sampling_of(work.project.sampling)
-    policy, chosen = in_transaction(lambda session: _prompts_to_answer(session, work, sampling.num_prompts))
-    folder = registry.version_dir(policy)
-    tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, tokenizer=tokenizer)
-    settings = SamplingSettings(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_new_tokens=sampling.max_new_tokens,
-        seed=work.run.id,
-    )
-    k, done, opened = work.project.responses_per_comparison, 0, 0
-    asked = [messages for _, messages in chosen]
-    for batch in sample_responses(model, tokenizer, asked, settings, num_responses=k, batch_size=16):
-        opened += in_transaction(partial(_open, work=work, policy=policy, chosen=chosen, batch=batch))
-        done += len(batch) // k
-        work.recorder.step({"phase": "sample", "step": done, "total_steps": len(chosen), "comparisons": opened})
-    work.recorder.say(f"Opened {opened} comparisons of responses by policy {policy.number}.")
-    work.result |= {"comparisons": opened, "policy_version": policy.id}
-
-
 def base_model_dir(work: Work, demonstrations: Sequence[Demonstration]) -> str | Path:
     """The project's base model: a folder or name for transformers, or a tiny one made from the demonstrations."""
     from worker.rlhf.tiny import build_tiny_base
@@ -318,6 +262,7 @@ def _snapshot(session: Session, work: Work) -> Snapshot:
 
 def _rankings(session: Session, snapshot_id: int) -> tuple[list[Ranking], list[Ranking]]:
     """(to learn from, held out), split by prompt."""
+    snapshots.check_snapshot(session, snapshot_id)
     parts: dict[str, list[Ranking]] = {"train": [], "heldout": []}
     for row in snapshots.read_snapshot(session, snapshot_id):
         prompt: Conversation = [{"role": m["role"], "content": m["content"]} for m in row.messages]
@@ -366,60 +311,6 @@ def _practice_prompts(session: Session, work: Work) -> tuple[list[Any], list[Any
 
     practice, heldout = some("train", 20_000), some("heldout", work.training.num_eval_prompts)
     return practice, heldout or practice[: work.training.num_eval_prompts]
-
-
-def _prompts_to_answer(session: Session, work: Work, num_prompts: int) -> tuple[ModelVersion, list[tuple[int, Any]]]:
-    policy = versions.serving_policy(session, work.project.id)
-    if policy is None:
-        raise ValueError("There is no serving policy to write responses. Run SFT first.")
-    compared = func.count(Comparison.id)
-    query = (
-        select(Prompt.id, Prompt.messages)
-        .outerjoin(Comparison, Comparison.prompt_id == Prompt.id)
-        .where(Prompt.project_id == work.project.id)
-        .group_by(Prompt.id)
-        .order_by(compared, func.md5(func.concat(Prompt.id, "-", work.run.id)))
-        .limit(num_prompts)
-    )
-    chosen = [(row.id, row.messages) for row in session.execute(query)]
-    if not chosen:
-        raise ValueError("This project has no prompts. Import some, then retry.")
-    return policy, chosen
-
-
-def _open(
-    session: Session, work: Work, policy: ModelVersion, chosen: Sequence[tuple[int, Any]], batch: Sequence[Any]
-) -> int:
-    """Store one batch of samples and open comparisons of those with at least two different texts."""
-    if runs.check_run(session, work.run.id, fence=work.run.fence) == "lost":
-        raise registry.StaleRunError(f"run {work.run.id} has another fence")
-    by_prompt: dict[int, list[int]] = {}
-    seen: set[tuple[int, str]] = set()
-    for sample in batch:
-        prompt_id = chosen[sample.prompt_index][0]
-        if (prompt_id, sample.text) in seen:
-            continue
-        seen.add((prompt_id, sample.text))
-        response_id, _ = prompts.add_response(
-            session,
-            prompt_id,
-            sample.text,
-            origin="sampled",
-            source=f"policy {policy.number}",
-            model_version_id=policy.id,
-            run_id=work.run.id,
-            finish_reason=sample.finish_reason,
-            sampling=work.project.sampling,
-        )
-        by_prompt.setdefault(prompt_id, []).append(response_id)
-    opened = 0
-    for prompt_id, response_ids in by_prompt.items():
-        if len(response_ids) >= 2:
-            _, is_new = prompts.add_comparison(
-                session, work.project, prompt_id, response_ids, origin="sampled", run_id=work.run.id
-            )
-            opened += is_new
-    return opened
 
 
 def _some_texts(session: Session, project: Project) -> list[str]:

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     _prepare_libraries()
-    from worker import pipeline
+    from worker import pipeline, work
 
     run = in_transaction(lambda session: session.get(Run, run_id))
     if run is None or run.fence != fence or run.state != State.RUNNING:
@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
             lambda session: runs.fail_run(session, run_id, fence=fence, error_class=error_class, reason=reason)
         )
         return 0
-    in_transaction(lambda session: runs.finish_run(session, run_id, fence=fence, result=result, phase="done"))
-    in_transaction(lambda session: pipeline.follow_up(session, run_id))
+    if in_transaction(lambda session: pipeline.conclude(session, run, result)):
+        work.clear(run)
     return 0
 
 

@@ -71,6 +71,22 @@ def take_snapshot(session: Session, project: Project) -> Snapshot:
     return snapshot
 
 
+def check_snapshot(session: Session, snapshot_id: int) -> None:
+    """Refuse a snapshot whose rankings are not the ones it was made of.
+
+    Raises:
+        ValueError: they are others, or say something else.
+    """
+    snapshot = session.get_one(Snapshot, snapshot_id)
+    members = (
+        select(_ranking.c.id, _ranking.c.revision, _ranking.c.guideline_id, _ranking.c.ranks)
+        .join(SnapshotRanking, SnapshotRanking.ranking_id == _ranking.c.id)
+        .where(SnapshotRanking.snapshot_id == snapshot_id)
+    )
+    if content_hash([tuple(row) for row in session.execute(members)]) != snapshot.content_hash:
+        raise ValueError(f"Snapshot {snapshot_id} is not what it was when it was taken. Start a new run.")
+
+
 def content_hash(rows: list[tuple[Any, ...]]) -> bytes:
     """sha256 over the sorted members: ranking id, revision, guideline and ranks of each."""
     digest = hashlib.sha256()
