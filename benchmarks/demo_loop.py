@@ -185,7 +185,7 @@ def _approve_rounds(
     while len(approved) < arguments.rounds:
         if time.monotonic() - began > 60 * arguments.minutes:
             raise SystemExit(f"the loop did not end within {arguments.minutes} minutes; last: {said}")
-        time.sleep(0.5)
+        time.sleep(1.0)
         if killer:
             killer.tick()
         try:
