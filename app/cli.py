@@ -14,6 +14,7 @@ from app.accounts import service as accounts
 from app.accounts.models import Person
 from app.errors import AppError
 from app.projects.models import Project, Role
+from app.refusals import EXPECTED, sentence_of
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 user_cli = typer.Typer(no_args_is_help=True, help="People and their sign-in links.")
@@ -23,20 +24,21 @@ cli.add_typer(user_cli, name="user")
 cli.add_typer(project_cli, name="project")
 cli.add_typer(token_cli, name="token")
 console = Console()
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the website listens, on loopback.")]
 
 
 def main() -> None:
     """Run; a refusal is one sentence on standard error and exit status 1."""
     try:
         cli()
-    except AppError as error:
-        print(f"attune: {error.message}", file=sys.stderr)
+    except EXPECTED as error:
+        print(f"attune: {sentence_of(error)}", file=sys.stderr)
         sys.exit(1)
 
 
 @cli.command()
 def up(
-    port: Annotated[int, typer.Option(help="Where the website listens, on loopback.")] = 8000,
+    port: Port = 8000,
     model: Annotated[str | None, typer.Option(help="A Hugging Face folder or name for the demo.")] = None,
     demo: Annotated[bool, typer.Option(help="Make the demo on the first start.")] = True,
 ) -> None:
@@ -56,7 +58,7 @@ def down() -> None:
 
 @cli.command()
 def demo(
-    model: Annotated[str | None, typer.Option(help="A Hugging Face folder or name.")] = None, port: int = 8000
+    model: Annotated[str | None, typer.Option(help="A Hugging Face folder or name.")] = None, port: Port = 8000
 ) -> None:
     """The same as `up`, with the demo on a model of yours."""
     from app.up import up as start
@@ -65,13 +67,18 @@ def demo(
 
 
 @cli.command()
-def serve(host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
+def serve(
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 1,
+) -> None:
     """The website alone, for servers; DATABASE_URL and REDIS_URL say where the rest is."""
     import uvicorn
 
     from app.config import get_settings
     from app.metrics import share_between_processes
 
+    _demand(get_settings().database_url)
     if workers > 1:
         share_between_processes(get_settings().data_dir / "metrics")
     uvicorn.run(

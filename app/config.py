@@ -4,8 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class Settings(BaseSettings):
@@ -54,6 +56,29 @@ class Settings(BaseSettings):
     run_lease_seconds: int = Field(60, ge=2, description="A run whose trainer is silent this long is taken back.")
     clock_seconds: float = Field(15.0, gt=0, description="How often the clock looks for lost, queued and due runs.")
     max_run_attempts: int = Field(5, ge=1, description="How often a run is started before it is given up.")
+
+    @field_validator("database_url")
+    @classmethod
+    def name_the_driver(cls, address: str) -> str:
+        """Addresses are often given as other tools want them: `postgres://` or `postgresql://`."""
+        scheme, mark, rest = address.partition("://")
+        if not address:
+            return ""
+        try:
+            make_url(address)
+        except (ArgumentError, ValueError):  # The library's own words would show the password.
+            mark = ""
+        if not mark or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+            raise ValueError("expected the address of a Postgres server, postgresql+psycopg://user@host:5432/name")
+        return f"postgresql+psycopg://{rest}"
+
+    @field_validator("redis_url")
+    @classmethod
+    def know_the_broker(cls, address: str) -> str:
+        """Celery would tell of an unknown kind only when the first message is sent."""
+        if address and not address.startswith(("redis://", "rediss://", "redis+socket://", "memory://")):
+            raise ValueError("expected the address of Redis or Valkey, such as redis://host:6379/0")
+        return address
 
     @model_validator(mode="after")
     def refuse_unsafe_production(self) -> Self:

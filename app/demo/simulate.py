@@ -225,6 +225,9 @@ def simulate_from_terminal(
     _oracle(oracle)
     if not 1 <= num_raters <= 200 or not 0 <= noise <= 1:
         raise AppError("Give 1 to 200 raters, and a noise from 0 to 1.")
+    if num_rankings < 0 or not 0 <= think_seconds <= 3600:
+        raise AppError("Give 0 or more rankings, and 0 to 3,600 seconds to think.")
+    _demand_website(url)
     with transaction(engine) as session:
         tokens = make_raters(session, slug, num_raters)
     tally = simulate(
@@ -243,6 +246,16 @@ def simulate_from_terminal(
         f"{tally.num_surplus} surplus, {tally.num_retries} sent again."
     )
     return tally
+
+
+def _demand_website(url: str) -> None:
+    """Raters wait long for a server that is restarted; one that never was there is told at once."""
+    try:
+        httpx2.get(f"{url}/healthz", timeout=5, trust_env=False)
+    except (httpx2.TransportError, httpx2.InvalidURL, ValueError) as error:
+        raise AppError(
+            f"Attune does not answer at {url} ({error}). Start it with `attune up`, or give its http address with --url."
+        ) from None
 
 
 def _oracle(name: str) -> oracles.Score:

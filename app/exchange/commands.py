@@ -16,7 +16,7 @@ from app.errors import AppError, NotFound
 from app.exchange.export import write_file
 from app.exchange.models import ImportJob, ImportProblem
 from app.exchange.rows import FORMATS
-from app.exchange.service import run_import
+from app.exchange.service import run_import, shown_name
 from app.projects.models import Project
 
 SHOWN_PROBLEMS = 20
@@ -77,7 +77,7 @@ def _make_job(engine: Engine, file: Path, *, slug: str, format: str, keep_good_l
     with transaction(engine) as session:
         job = ImportJob(
             project_id=_project(session, slug).id,
-            file_name=file.name,
+            file_name=shown_name(file.name),
             stored_name=stored,
             format=format,
             keep_good_lines=keep_good_lines,

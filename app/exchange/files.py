@@ -17,6 +17,12 @@ MAX_ARRAY_BYTES = 200_000_000
 MAX_UNPACKED_BYTES = 4_000_000_000
 MAX_PARQUET_CELL_BYTES = 2_000_000_000
 MAX_COLUMNS = 200
+PARQUET_ROWS = 50
+"""Rows in memory at a time: a dictionary lets a small file repeat a long text in each."""
+CSV_REASONS = {
+    "unexpected end of data": "a quotation mark is opened and never closed",
+    "new-line character seen in unquoted field": "a line ends in a lone carriage return; save it with ordinary line ends",
+}
 csv.field_size_limit(MAX_LINE_BYTES)
 
 
@@ -51,7 +57,7 @@ def read_lines(path: Path, *, on_bytes: Callable[[int], None] = lambda _: None) 
 
 
 def _text(stream: Any, *, position: Callable[[], int], on_bytes: Callable[[int], None]) -> Iterator[Line]:
-    buffered = io.BufferedReader(stream, 1 << 16)
+    buffered = io.BufferedReader(_Bounded(stream), 1 << 16)
     start = buffered.peek(4096)[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start:
         raise Invalid("The file is empty.")
@@ -65,20 +71,33 @@ def _text(stream: Any, *, position: Callable[[], int], on_bytes: Callable[[int],
         yield from _csv(buffered, position=position, on_bytes=on_bytes)
 
 
-def _json_lines(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Callable[[int], None]) -> Iterator[Line]:
-    number, unpacked = 0, 0
-    while True:
-        raw = stream.readline(MAX_LINE_BYTES + 1)
-        if not raw:
-            return
-        number, unpacked = number + 1, unpacked + len(raw)
-        if unpacked > MAX_UNPACKED_BYTES:
+class _Bounded(io.RawIOBase):
+    """A stream of limited length: a small compressed file may unpack to any size."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.left = MAX_UNPACKED_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.stream.read(len(buffer))
+        self.left -= len(chunk)
+        if self.left < 0:
             raise Invalid(f"The file unpacks to more than {MAX_UNPACKED_BYTES:,} bytes. Split it.")
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+def _json_lines(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Callable[[int], None]) -> Iterator[Line]:
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
         if len(raw) > MAX_LINE_BYTES:
             yield Line(number, problem=f"the line is longer than {MAX_LINE_BYTES:,} bytes.")
             while raw and not raw.endswith(b"\n"):
                 raw = stream.readline(1 << 20)
-                unpacked += len(raw)
             continue
         if raw.strip():
             yield _json(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, number)
@@ -128,7 +147,9 @@ def _array(stream: BinaryIO) -> Iterator[Line]:
         raise Invalid(f"A JSON array may have {MAX_ARRAY_BYTES:,} bytes. Give one object per line instead.")
     try:
         values = parse_json(raw.decode("utf-8-sig"))
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise Invalid("The file is nested too deeply.") from None
+    except ValueError as error:
         raise Invalid(f"The file is not JSON: {error}.") from None
     for number, value in enumerate(values, start=1):
         yield Line(number, value)
@@ -143,15 +164,20 @@ def _csv(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Callable[[i
             or len(set(names)) < len(names)
             or not set(names) & {"prompt", "instruction", "chosen"}
         ):
-            raise Invalid("A CSV file needs a first line of different column names, `prompt` among them.")
+            raise Invalid(
+                "A CSV file needs a first line of different column names, `prompt` among them, with commas between them."
+            )
         for row in reader:
             if "" in row or None in row.values():
                 yield Line(reader.line_num, problem="it has another number of columns than the first line.")
             else:
                 yield Line(reader.line_num, {name: _cell(value) for name, value in row.items() if value != ""})
             on_bytes(position())
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise Invalid(f"The CSV file cannot be read after line {reader.line_num}: {error}.") from None
+    except UnicodeDecodeError:
+        raise Invalid(f"The file is not UTF-8 text after line {reader.line_num}. Save it as UTF-8.") from None
+    except csv.Error as error:
+        reason = CSV_REASONS.get(str(error).partition(" -")[0], str(error))
+        raise Invalid(f"The CSV file cannot be read after line {reader.line_num}: {reason}.") from None
 
 
 def _decoded(stream: BinaryIO) -> Iterator[str]:
@@ -187,13 +213,16 @@ def _parquet(path: Path) -> Iterator[Line]:
             raise Invalid(
                 f"The file unpacks to {size:,} bytes; at most {MAX_PARQUET_CELL_BYTES:,} are accepted. Split it."
             )
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise Invalid("Two columns of the Parquet file have the same name. Rename one.")
         number = 0
-        for batch in file.iter_batches(batch_size=500):
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
             for value in batch.to_pylist():
                 number += 1
                 yield Line(number, {name: _parquet_cell(cell) for name, cell in value.items() if cell is not None})
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise Invalid(f"The Parquet file cannot be read: {str(error)[:200]}.") from None
+        raise Invalid(f"The Parquet file cannot be read: {str(error)[:200].rstrip('.')}.") from None
 
 
 def _parquet_cell(cell: Any) -> Any:

@@ -120,10 +120,10 @@ def read_ranking(value: dict[str, Any]) -> list[Row]:
     order = sorted({rank for rank in ranks if rank is not None})
     dense: list[int | None] = [None if rank is None else order.index(rank) + 1 for rank in ranks]
     row = _row(value, value.get("prompt"), responses, ranks=dense)
-    row.rater = str(value.get("rater") or "")[:200]
+    row.rater = _label(value.get("rater"), "rater")
     row.all_bad = value.get("all_bad") is True
     strength = value.get("strength")
-    row.strength = strength if isinstance(strength, int) and 1 <= strength <= 4 else None
+    row.strength = strength if type(strength) is int and 1 <= strength <= 4 else None
     row.note = check_text(value.get("note") or "", where="note")[:4000]
     return [row]
 
@@ -146,7 +146,7 @@ def read_prompt(value: dict[str, Any]) -> list[Row]:
 def read_annotation(value: dict[str, Any]) -> list[Row]:
     """A side-by-side annotation whose sides were shuffled: both responses are named by their model."""
     a, b = value["response_a"], value["response_b"]
-    named = [GivenResponse(_text_of(a), str(a.get("model", ""))), GivenResponse(_text_of(b), str(b.get("model", "")))]
+    named = [GivenResponse(_text_of(side), _label(side.get("model"), "model")) for side in (a, b)]
     verdicts: dict[str, tuple[list[int | None], int | None]] = {
         "a-is-better": ([1, 2], 3),
         "a-is-slightly-better": ([1, 2], 2),
@@ -154,14 +154,15 @@ def read_annotation(value: dict[str, Any]) -> list[Row]:
         "b-is-slightly-better": ([2, 1], 2),
         "b-is-better": ([2, 1], 3),
     }
-    if value["preference"] not in verdicts:
+    verdict = value["preference"]
+    if not isinstance(verdict, str) or verdict not in verdicts:
         raise Invalid(f"preference: expected one of {', '.join(verdicts)}.")
-    ranks, strength = verdicts[value["preference"]]
+    ranks, strength = verdicts[verdict]
     row = _row(value, value.get("prompt"), named, ranks=ranks)
-    row.strength, row.rater = strength, str(value.get("rater") or "")[:200]
-    row.external_id = str(value.get("prompt_id") or "")[:200] or None
+    row.strength, row.rater = strength, _label(value.get("rater"), "rater")
+    row.external_id = _label(value.get("prompt_id"), "prompt_id") or None
     row.all_bad = value.get("a_acceptable") == "no" and value.get("b_acceptable") == "no"
-    row.order = str(value.get("submitted_at") or "")
+    row.order = _label(value.get("submitted_at"), "submitted_at")
     return [row]
 
 
@@ -173,16 +174,16 @@ def read_tree(value: dict[str, Any]) -> list[Row]:
         role = "assistant" if message.get("role") == "assistant" else "user"
         path = [*before, {"role": role, "content": check_text(message.get("text"), where="text")}]
         replies = [reply for reply in message.get("replies") or [] if isinstance(reply, dict)]
-        ranked = [r for r in replies if r.get("role") == "assistant" and isinstance(r.get("rank"), int)]
+        ranked = [r for r in replies if r.get("role") == "assistant" and type(r.get("rank")) is int]
         if role == "user" and 2 <= len(ranked) <= MAX_RESPONSES:
             responses = [
-                GivenResponse(check_text(r.get("text"), where="text"), str(r.get("message_id", ""))) for r in ranked
+                GivenResponse(check_text(r.get("text"), where="text"), _label(r.get("message_id"), "message_id"))
+                for r in ranked
             ]
             order = sorted({r["rank"] for r in ranked})
             ranks: list[int | None] = [order.index(r["rank"]) + 1 for r in ranked]
-            rows.append(
-                Row(check_messages(path), responses, ranks, external_id=str(message.get("message_id") or "") or None)
-            )
+            message_id = _label(message.get("message_id"), "message_id") or None
+            rows.append(Row(check_messages(path), responses, ranks, external_id=message_id))
         for reply in replies:
             if len(path) < 100:
                 visit(reply, path)
@@ -193,12 +194,13 @@ def read_tree(value: dict[str, Any]) -> list[Row]:
 
 def read_pandalm(value: dict[str, Any]) -> list[Row]:
     """PandaLM's test set: one pair and three annotators; 1, 2, or 0 for a tie."""
-    asked = "\n\n".join(part for part in (str(value["instruction"]), str(value.get("input") or "")) if part)
+    parts = [check_text(value.get(name) or "", where=name) for name in ("instruction", "input")]
+    asked = "\n\n".join(part for part in parts if part)
     responses = [GivenResponse(check_text(value[name], where=name), name) for name in ("response1", "response2")]
     ranks: dict[int, list[int | None]] = {0: [1, 1], 1: [1, 2], 2: [2, 1]}
     rows = []
     for name in sorted(key for key in value if key.startswith("annotator")):
-        if value[name] not in ranks:
+        if type(value[name]) is not int or value[name] not in ranks:
             raise Invalid(f"{name}: expected 0, 1 or 2.")
         rows.append(Row(check_messages(asked), responses, ranks[value[name]], rater=name))
     return rows
@@ -233,9 +235,18 @@ def _responses(value: dict[str, Any]) -> list[GivenResponse]:
     if not isinstance(given, list) or not 2 <= len(given) <= MAX_RESPONSES:
         raise Invalid("responses: expected a list of 2 to 9, each a text or an object with text and model.")
     return [
-        GivenResponse(_text_of(item), str(item.get("model", ""))[:200] if isinstance(item, dict) else "")
+        GivenResponse(_text_of(item), _label(item.get("model"), "model") if isinstance(item, dict) else "")
         for item in given
     ]
+
+
+def _label(value: Any, where: str) -> str:
+    """A name that is kept beside a text; numbers are names too, and nothing is no name."""
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str | int | float):
+        raise Invalid(f"{where}: expected a name, found {type(value).__name__}.")
+    return check_text(str(value), where=where)[:200]
 
 
 def _text_of(item: Any) -> str:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 BATCH = 1000
 BATCH_CHARACTERS = 10_000_000
 MAX_PROBLEMS = 1000
+MAX_LINES = 20_000_000
 CHUNK = 1 << 20
 
 
@@ -77,11 +78,10 @@ def start_import(
     """
     if format != "auto" and format not in FORMATS:
         raise Invalid(f"There is no format {format!r}: choose from auto, {', '.join(FORMATS)}.", field="format")
-    shown = "".join(c if c.isprintable() else "?" for c in file_name.replace("\\", "/").rsplit("/", 1)[-1])[:200]
     job = ImportJob(
         project_id=project.id,
         started_by_id=person_id,
-        file_name=shown or "file",
+        file_name=shown_name(file_name),
         stored_name=stored_name,
         format=format,
         keep_good_lines=keep_good_lines,
@@ -92,6 +92,12 @@ def start_import(
     enqueue(session, "import_file", subject_id=job.id)
     audit.record(session, "import.started", subject=f"import:{job.id}", actor_id=person_id, project_id=project.id)
     return job
+
+
+def shown_name(file_name: str) -> str:
+    """A file's name as it is shown: without folders and without what does not print."""
+    name = file_name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(c if c.isprintable() else "?" for c in name)[:200] or "file"
 
 
 def again_with_good_lines(session: Session, project: Project, import_id: int, *, person_id: int) -> ImportJob:
@@ -167,7 +173,8 @@ def _import(engine: Engine, job: ImportJob, project: Project, path: Path) -> Non
         session.add_all(ImportProblem(import_id=job.id, line=line, reason=reason) for line, reason in report.problems)
     counts = {"num_lines": report.num_lines, "num_bad_lines": report.num_bad}
     if report.num_lines == report.num_bad:
-        _end(engine, job.id, state="refused", error="No line of the file can be imported.", **counts)
+        sentence = "No line of the file can be imported." if report.num_lines else "The file holds no rows."
+        _end(engine, job.id, state="refused", error=sentence, **counts)
     elif report.num_bad and not job.keep_good_lines:
         sentence = f"{report.num_bad:,} of {report.num_lines:,} lines are bad, so nothing was imported. Mend them, or import the good lines only."
         _end(engine, job.id, state="refused", error=sentence, **counts)
@@ -183,6 +190,8 @@ def _check(path: Path, format: str, progress: "_Progress") -> Report:  # noqa: A
     report = Report()
     for line in read_lines(path, on_bytes=progress.note):
         report.num_lines += 1
+        if report.num_lines > MAX_LINES:
+            raise Invalid(f"The file has more than {MAX_LINES:,} lines. Split it.")
         _, problem = _rows_of(line, format)
         if problem:
             report.num_bad += 1

@@ -15,6 +15,8 @@ from app.projects.models import Membership, Project, Role
 from app.projects.settings import sampling_of, training_of
 from app.projects.templates import TEMPLATES
 
+RESERVED = {"new"}
+"""Addresses below /projects that are pages of ours."""
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?")
 NUMBERS = {
     "responses_per_comparison": (2, 9, "Responses that a rater compares at a time."),
@@ -48,6 +50,8 @@ def create_project(
         raise Invalid(f"There is no template {template!r}: choose from {', '.join(TEMPLATES)}.", field="template")
     if not SLUG.fullmatch(slug):
         raise Invalid("The address may have lower-case letters, digits and hyphens, 1 to 60 of them.", field="slug")
+    if slug in RESERVED:
+        raise Invalid(f"The address {slug!r} is taken by a page of ours. Choose another.", field="slug")
     if session.scalar(select(Project.id).where(Project.slug == slug)):
         raise Conflict(f"There is a project at the address {slug!r} already. Choose another.", field="slug")
     project = Project(
