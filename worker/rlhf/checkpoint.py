@@ -130,14 +130,15 @@ def fsync(path: Path) -> None:
 
 
 def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
-    """A module's parameters by name; tied ones once."""
-    return {f"{prefix}.{name}": parameter.data for name, parameter in module.named_parameters()}
+    """A module's parameters by name, those that are trained; tied ones once."""
+    return {f"{prefix}.{name}": p.data for name, p in module.named_parameters() if p.requires_grad}
 
 
 def restore_module(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     """Put parameters back."""
     for name, parameter in module.named_parameters():
-        parameter.data.copy_(tensors[f"{prefix}.{name}"])
+        if parameter.requires_grad:
+            parameter.data.copy_(tensors[f"{prefix}.{name}"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
