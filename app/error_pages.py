@@ -82,8 +82,18 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    sentences = {404: "There is no such page.", 405: "This page cannot be asked for in that way."}
+    sentences = {
+        400: f"The body of the request cannot be read ({_lower(error.detail)}). Send JSON in UTF-8, or the form as it is.",
+        404: "There is no such page.",
+        405: "This page cannot be asked for in that way.",
+    }
     return await answer(request, error.status_code, sentences.get(error.status_code, str(error.detail)))
+
+
+def _lower(detail: object) -> str:
+    """A library's remark, to be put in the middle of a sentence."""
+    said = str(detail).rstrip(".")
+    return said[:1].lower() + said[1:]
 
 
 async def _database_away(request: Request, error: Exception) -> Response:

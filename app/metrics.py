@@ -94,8 +94,17 @@ class RequestTimes:
 
         async def send_noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
-                REQUESTS.labels(scope["method"], route, message["status"]).observe(time.perf_counter() - began)
+                labels = (scope["method"], _pattern(scope), message["status"])
+                REQUESTS.labels(*labels).observe(time.perf_counter() - began)
             await send(message)
 
         await self.app(scope, receive, send_noted)
+
+
+def _pattern(scope: Scope) -> str:
+    """The route's pattern after the prefix under which its router is included, which holds no parameters."""
+    pattern = getattr(scope.get("route"), "path", None)
+    if pattern is None:
+        return "none"
+    num_before = scope["path"].count("/") - pattern.count("/")
+    return "/".join(scope["path"].split("/")[: num_before + 1]) + str(pattern)

@@ -1,5 +1,6 @@
-"""`make bench`: the rater's loop at all sizes."""
+"""`make bench`: the rater's loop at all sizes, then import and export."""
 
-from benchmarks.rater_loop import main
+from benchmarks import exchange, rater_loop
 
-main()
+rater_loop.main()
+exchange.main()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 from sqlalchemy import Engine, create_engine, func, select, text
 
 from app.accounts import service as accounts
@@ -78,6 +79,8 @@ class Site:
 
     def kill(self, name: str) -> str:
         """Kill -9 one of its processes, by the id that its supervisor or server wrote down."""
+        if name == "training":
+            return self._kill_training()
         path = self.folder / "logs" / f"{name}.pid"
         if name == "postgres":
             path = self.folder / "postgres" / "postmaster.pid"
@@ -88,6 +91,14 @@ class Site:
         pid = int(path.read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
         return f"{name} {pid}"
+
+    def _kill_training(self) -> str:
+        """The process that trains, two levels below the worker of the `gpu` queue."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            if "worker.trainer" in process.cmdline():
+                process.kill()
+                return f"training {process.pid}"
+        raise ValueError("nothing trains just now")
 
 
 def _valkey_pid(sockets: Path) -> int:
@@ -157,7 +168,7 @@ def run_loop(site: Site, engine: Engine, arguments: argparse.Namespace, began: f
 class Killer:
     """Kills each kind of process once, in the middle of the work."""
 
-    ORDER = ("web", "light", "clock", "valkey", "postgres", "trainer", "web", "postgres")
+    ORDER = ("web", "light", "training", "clock", "valkey", "postgres", "trainer", "training", "web", "postgres")
 
     def __init__(self, site: Site) -> None:
         self.site, self.next_at = site, time.monotonic() + 20
@@ -170,8 +181,8 @@ class Killer:
             try:
                 self.killed.append(self.site.kill(name))
                 print(f"killed {self.killed[-1]}", file=sys.stderr, flush=True)
-            except (OSError, ValueError):
-                pass
+            except (OSError, ValueError, psutil.Error):
+                pass  # Not there just now: the next tick tries again.
             self.next_at = time.monotonic() + 15
 
 
@@ -185,7 +196,7 @@ def _approve_rounds(
     while len(approved) < arguments.rounds:
         if time.monotonic() - began > 60 * arguments.minutes:
             raise SystemExit(f"the loop did not end within {arguments.minutes} minutes; last: {said}")
-        time.sleep(0.5)
+        time.sleep(1.0)
         if killer:
             killer.tick()
         try:

@@ -70,20 +70,21 @@ def close_loop(work: Work) -> None:
 
 
 def fine_tune(work: Work) -> None:
-    """SFT on the project's demonstrations; the first policy of a project serves at once."""
-    from worker.rlhf.sft import SFTSettings, train_sft
-
+    """SFT on the project's demonstrations, or the base model as it is where there are none; the first policy of a
+    project serves at once.
+    """
     demonstrations, heldout = in_transaction(lambda session: _demonstrations(session, work.project))
-    if not demonstrations:
-        raise ValueError("This project has no demonstrations. Import prompts with a demonstration each, or write some.")
-    settings = SFTSettings(**work.training.sft.model_dump(), seed=work.training.seed)
-    base = base_model_dir(work, demonstrations)
-    out = work.out("policy")
-    done = _drive(
-        work, train_sft(base, demonstrations, settings, out=out, checkpoints=work.checkpoints("sft"), heldout=heldout)
-    )
     is_first = in_transaction(lambda session: versions.serving_policy(session, work.project.id)) is None
-    metrics: dict[str, Any] = {name: done[name] for name in ("heldout_loss", "num_demonstrations") if name in done}
+    out = work.out("policy")
+    if demonstrations:
+        metrics = _imitate(work, demonstrations, heldout, out)
+    elif is_first and work.project.base_model not in {"", "tiny"}:
+        metrics = _take_as_it_is(work, out)
+    else:
+        raise ValueError(
+            "This project has no demonstrations. Import prompts with a demonstration each; or, for a first policy, "
+            "choose a base model that can answer already."
+        )
     version = registry.register(
         work.run,
         out,
@@ -93,6 +94,30 @@ def fine_tune(work: Work) -> None:
         num_parameters=_num_parameters(out),
     )
     work.result |= {"policy_version": version.id, **metrics}
+
+
+def _imitate(
+    work: Work, demonstrations: Sequence[Demonstration], heldout: Sequence[Demonstration], out: Path
+) -> dict[str, Any]:
+    from worker.rlhf.sft import SFTSettings, train_sft
+
+    settings = SFTSettings(**work.training.sft.model_dump(), seed=work.training.seed)
+    base = base_model_dir(work, demonstrations)
+    done = _drive(
+        work, train_sft(base, demonstrations, settings, out=out, checkpoints=work.checkpoints("sft"), heldout=heldout)
+    )
+    return {name: done[name] for name in ("heldout_loss", "num_demonstrations") if name in done}
+
+
+def _take_as_it_is(work: Work, out: Path) -> dict[str, Any]:
+    """A model that follows instructions already needs no fine-tuning to be the first policy."""
+    from worker.rlhf.modeling import load_policy, save_policy
+    from worker.rlhf.tokens import load_tokenizer
+
+    work.recorder.say(f"There are no demonstrations: the first policy is {work.project.base_model} as it is.")
+    tokenizer = load_tokenizer(work.project.base_model)
+    save_policy(load_policy(work.project.base_model, tokenizer=tokenizer), tokenizer, out)
+    return {"num_demonstrations": 0}
 
 
 def learn_reward(work: Work) -> None:

@@ -50,7 +50,13 @@ def supervise(claimed: Run) -> None:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as out:
         trainer = subprocess.Popen(
-            trainer_command(run_id, fence), stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+            trainer_command(run_id, fence),
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            # Threads of OpenMP that wait in a loop take the processor from the website, and from each other.
+            env={"OMP_WAIT_POLICY": "passive", **os.environ},
         )
     try:
         verdict = _watch(trainer, run_id, fence)

@@ -280,7 +280,7 @@ def _did(session: Session, statement: Any) -> bool:
 
 
 KINDS = {
-    Kind.SFT: "Fine-tune the base model on demonstrations: the first policy.",
+    Kind.SFT: "Fine-tune the base model on demonstrations, or take it as it is where there are none: the first policy.",
     Kind.REWARD: "Train a reward model on all rankings so far, and evaluate it on held-out prompts.",
     Kind.PPO: "Optimise the serving policy against the newest reward model.",
     Kind.LOOP: "Reward model, PPO and evaluation; leaves a candidate for an overseer.",

@@ -13,11 +13,12 @@ from starlette.testclient import TestClient
 from app.accounts import service as accounts
 from app.accounts.deps import COOKIE
 from app.accounts.models import Person
-from app.config import Settings
+from app.config import Settings, get_settings
 from app.db import transaction
 from app.main import create_app
 from app.projects.models import Membership, Project
 from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
+from tests.app.world import Good, World, api_requests, make_world, page_requests
 
 BASE_URL = "http://127.0.0.1:8000"
 _numbers = itertools.count(1)
@@ -50,6 +51,23 @@ def client(app: FastAPI) -> Iterator[TestClient]:
     """Nobody is signed in; redirects are shown, not followed."""
     with TestClient(app, base_url=BASE_URL, follow_redirects=False) as made:
         yield made
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> Iterator[TestClient]:
+    """Sees a bug as its page, as people do."""
+    with TestClient(app, base_url=BASE_URL, follow_redirects=False, raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def worlds(db: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[World, list[Good]]]]:
+    """One world for the pages and one for the API, each with a request for each of its routes that write."""
+    monkeypatch.setenv("ATTUNE_DATA_DIR", str(settings.data_dir))
+    get_settings.cache_clear()
+    pages, programs = make_world(db), make_world(db)
+    yield [(pages, list(page_requests(pages))), (programs, list(api_requests(programs)))]
+    get_settings.cache_clear()
 
 
 @pytest.fixture

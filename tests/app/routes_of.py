@@ -29,6 +29,11 @@ class Listed:
         (only,) = self.permissions
         return only
 
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters in the path."""
+        return re.findall(r"\{(\w+)\}", self.path)
+
     def url(self, slug: str = "absent") -> str:
         """An address with every parameter filled in; ids are of things that are not there."""
         path = self.path.replace("{slug}", slug)
@@ -45,6 +50,17 @@ def routes_of(app: FastAPI) -> list[Listed]:
         for path, methods, permissions in _described(app)
         if path not in OPEN
         for method in sorted(methods - {"HEAD"})
+    ]
+
+
+def queries_of(app: FastAPI, listed: Listed) -> list[str]:
+    """Names of a route's query parameters."""
+    return [
+        parameter.alias
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, APIRoute) and context.path == listed.path
+        if listed.method in (context.methods or ())
+        for parameter in context.original_route.dependant.query_params
     ]
 
 

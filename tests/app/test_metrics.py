@@ -54,6 +54,8 @@ def test_requests_are_counted_by_pattern_and_never_by_path(client: TestClient) -
     client.get("/link/a-secret-token")
     assert seen() == before + 1
     assert "a-secret-token" not in client.get("/metrics").text
+    client.get("/api/v1/projects/some-project/runs")
+    assert ("attune_request_seconds_count", "GET", "/api/v1/projects/{slug}/runs", "401") in samples(client)
 
 
 def test_without_a_database_requests_are_still_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

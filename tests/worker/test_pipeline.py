@@ -122,6 +122,29 @@ def _check_next_comparisons(db: Engine, policy: ModelVersion) -> None:
         assert len({row.id for row in session.execute(written)}) == 5
 
 
+def test_without_demonstrations_a_base_model_becomes_the_first_policy_as_it_is(
+    db: Engine, project: Project, ask_for: Callable[..., int], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    from worker.rlhf.tiny import build_tiny_base
+
+    folder = tmp_path / "instruct"
+    sizes = {"vocab_size": 300, "hidden": 16, "layers": 1, "heads": 2, "max_positions": 128}
+    build_tiny_base(["Where is room 1? Up the stairs."] * 40, folder, **sizes, seed=1)
+    with db.begin() as link:
+        link.execute(text("DELETE FROM response WHERE origin = 'written'"))
+        link.execute(text("UPDATE project SET base_model = :folder"), {"folder": str(folder)})
+    first = version_of(db, do(db, ask_for("sft")).id, "policy")
+    assert first.state == "serving"
+    taken, given = (load_file(path / "model.safetensors") for path in (registry.version_dir(first), folder))
+    assert taken.keys() == given.keys()
+    assert all(bool((taken[name] == given[name]).all()) for name in given)
+    second = ask_for("sft")
+    tasks.run(second)
+    assert "no demonstrations" in (run_of(db, second).error or "")
+
+
 def test_a_changed_snapshot_stops_the_run(
     db: Engine, project: Project, ask_for: Callable[..., int], rank_all: Callable[[], int]
 ) -> None:

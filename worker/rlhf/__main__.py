@@ -7,6 +7,7 @@ line of results. Bad input ends with exit status 2 and a sentence that names the
 import argparse
 import dataclasses
 import json
+import os
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from worker.rlhf import processes
 from worker.rlhf.checkpoint import CheckpointStore
+from worker.rlhf.limits import check_limits
 from worker.rlhf.ppo import PPOSettings, train_ppo
 from worker.rlhf.reward_model import RewardSettings, train_reward_model
 from worker.rlhf.rollout import SamplingSettings
@@ -28,10 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     processes.start()
     try:
+        check_limits(vars(options))
+        _check_out(options)
+        _hush_libraries()
         result = options.command(options)
     except NotANumberError as error:
         return _refuse(f"{error} Lower --learning-rate, or continue from the last checkpoint with --resume.", status=1)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error), status=2)
+    except ValueError as error:
         return _refuse(str(error), status=2)
     if processes.is_first():
         print(json.dumps(result))
@@ -191,12 +198,7 @@ def _model(folder: Path) -> Path:
 
 
 def _some(read: Callable[[Path], list[Any]], path: Path) -> list[Any]:
-    try:
-        rows = read(path)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: this is not UTF-8 text. Expected JSONL, one object a line.") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise DataError(f"{path}: there is no such file. Expected JSONL, one object a line.") from None
+    rows = read(path)
     if not rows:
         raise DataError(f"{path}: the file is empty. Expected JSONL, one object a line.")
     return rows
@@ -210,6 +212,26 @@ def _refuse_shared_prompts(rows: Sequence[Any], heldout: Sequence[Any], options:
             raise DataError(
                 f"{options.eval}, line {number}: this prompt is in {options.data} too. Split by prompt, not by pair."
             )
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Say it now, and not after hours of training."""
+    out, is_file = options.out, options.command in {sample, score}
+    parent = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if (is_file and out.is_dir()) or (not is_file and out.is_file()):
+        raise ValueError(f"{out}: --out must be a {'file' if is_file else 'folder'}, and this is none.")
+    if not parent.is_dir() and parent != out.absolute():
+        raise ValueError(f"{out}: {parent} is not a folder. Choose another --out.")
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"{out}: {parent} cannot be written. Choose another --out.")
+
+
+def _hush_libraries() -> None:
+    """No progress bars of the libraries where nobody watches; what they raise is told in a sentence."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def _fresh(options: argparse.Namespace) -> Path:

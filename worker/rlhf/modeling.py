@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.rlhf.model_folder import check_model_folder
 from worker.rlhf.tokens import collate, encode_prompt, encode_response, fit, position_ids
 from worker.rlhf.types import Prompt
 
+NEW_HEADS = ("score.weight", "classifier.weight", "classifier.bias")
 GAIN, BIAS = "attune_score_gain", "attune_score_bias"
 
 
@@ -19,35 +21,49 @@ def load_policy(source: str | Path, *, tokenizer: Any = None, dtype: torch.dtype
     """A causal language model with dropout off, safetensors only, no code from the folder.
 
     Dropout stays off in training too (`eval` is never left): with it, the first ratio of PPO is not 1.
+
+    Raises:
+        ValueError: the folder cannot be used, with the reason.
     """
     from transformers import AutoModelForCausalLM
 
-    refuse_pickles(source)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(source), dtype=dtype, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
-    )
+    model = _from_folder(AutoModelForCausalLM, source, dtype=dtype)
     if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     return model.eval()
 
 
-def refuse_pickles(source: str | Path) -> None:
-    """A local folder must hold safetensors, and must not ask for code of its own to be run.
+def _from_folder(kind: Any, source: str | Path, *, may_be_new: Sequence[str] = (), **options: Any) -> Any:
+    """A model that is all there: no weight made up (but for `may_be_new`), none that is not a number.
 
     Raises:
-        ValueError: naming what was found.
+        ValueError: naming the folder and what is wrong.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        return
-    bad = [path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".pkl", ".py"}]
-    if bad:
-        raise ValueError(
-            f"{folder.name} holds {sorted(bad)[0]}, which could run code. Convert the model to safetensors."
-        )
-    config = folder / "config.json"
-    if config.exists() and any(key in config.read_text() for key in ('"auto_map"', "_attn_implementation_internal")):
-        raise ValueError(f"{folder.name}/config.json asks for code of its own to be run. Use a model without.")
+    check_model_folder(source)
+    name = Path(source).name
+    safely: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+    try:
+        options |= {"attn_implementation": _attention_of(source)}
+        model, report = kind.from_pretrained(str(source), output_loading_info=True, **safely, **options)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Of a folder that does not fit together the library raises anything.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"The model {name} cannot be loaded: {reason[:300]}") from error
+    if missing := sorted(set(report["missing_keys"]) - set(may_be_new)):
+        raise ValueError(f"The weights of {name} lack {missing[0]} ({len(missing)} in all): they are of another model.")
+    for key, parameter in model.named_parameters():
+        if parameter.numel() and not all(map(math.isfinite, torch.stack(parameter.detach().aminmax()).tolist())):
+            raise ValueError(f"The weights of {name} hold values that are not numbers, in {key}. Use another copy.")
+    return model
+
+
+def _attention_of(source: str | Path) -> str:
+    """Fused attention, where the model's logits of attention have no soft cap (Gemma 2), which it would leave out."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
 
 
 def save_policy(model: Any, tokenizer: Any, out: Path) -> None:
@@ -122,7 +138,7 @@ def new_reward_model(
 
     Source of the head's scale: summarize_from_feedback, `reward.py`; it starts the loss at ln 2.
     """
-    classifier = _load_classifier(source, tokenizer=tokenizer, dtype=dtype)
+    classifier = _load_classifier(source, tokenizer=tokenizer, dtype=dtype, may_be_new=NEW_HEADS)
     head = classifier.score
     generator = torch.Generator().manual_seed(seed)
     std = 1 / math.sqrt(head.in_features + 1)
@@ -132,23 +148,21 @@ def new_reward_model(
 
 
 def load_reward_model(source: str | Path, *, tokenizer: Any, dtype: torch.dtype = torch.float32) -> RewardModel:
-    """A reward model from its folder."""
+    """A reward model from its folder.
+
+    Raises:
+        ValueError: it has no trained head, or cannot be used otherwise.
+    """
     return RewardModel(_load_classifier(source, tokenizer=tokenizer, dtype=dtype))
 
 
-def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype) -> Any:
+def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype, may_be_new: Sequence[str] = ()) -> Any:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    refuse_pickles(source)
     logging.set_verbosity_error()  # A fresh head is expected; the library warns of it at length.
-    classifier = AutoModelForSequenceClassification.from_pretrained(
-        str(source),
-        num_labels=1,
-        dtype=dtype,
-        trust_remote_code=False,
-        use_safetensors=True,
-        attn_implementation="sdpa",
+    classifier = _from_folder(
+        AutoModelForSequenceClassification, source, num_labels=1, dtype=dtype, may_be_new=may_be_new
     )
     if not isinstance(getattr(classifier, "score", None), nn.Linear):
         raise ValueError(

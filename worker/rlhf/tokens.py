@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.rlhf.model_folder import check_model_folder
 from worker.rlhf.types import Demonstration, Prompt
 
 PAD = "<|pad|>"
@@ -21,10 +22,18 @@ def load_tokenizer(source: str | Path) -> Any:
     """A tokenizer with an end-of-sequence token and a padding token that is not it.
 
     Where padding and end share an id, masking one masks the other, and scores sit one token early.
+
+    Raises:
+        ValueError: there is none that can be used, with the reason.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    check_model_folder(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except Exception as error:  # Of a folder without a whole tokenizer the library raises anything.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"The tokenizer of {Path(source).name} cannot be loaded: {reason[:300]}") from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer of {source} has no end-of-sequence token; responses could not end.")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:

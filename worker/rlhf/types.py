@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
+
+from worker.rlhf.jsonl import DataError as DataError  # noqa: PLC0414 - offered here too, beside its sisters
+from worker.rlhf.jsonl import read_objects
 
 
 class Message(TypedDict):
@@ -58,10 +60,6 @@ class NotANumberError(ValueError):
     """A loss or a score stopped being a number; the last checkpoint is whole."""
 
 
-class DataError(ValueError):
-    """A file's content cannot be used; the sentence names the file, the line and what was expected."""
-
-
 S = TypeVar("S")
 
 
@@ -80,20 +78,20 @@ def settings_from(kind: type[S], values: dict[str, Any]) -> S:
 
 def read_rankings(path: Path) -> list[Ranking]:
     """Rankings from JSONL: our rows, `prompt/chosen/rejected` rows, or HH transcripts."""
-    return [_ranking(row, where) for row, where in _rows(path)]
+    return [_ranking(row, where) for row, where in read_objects(path)]
 
 
 def read_demonstrations(path: Path) -> list[Demonstration]:
     """Rows of `{"prompt": [messages] or text, "response": text}`."""
     return [
         Demonstration(_prompt(row, where), _text(row, "response", where), _weight(row, where))
-        for row, where in _rows(path)
+        for row, where in read_objects(path)
     ]
 
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Rows of `{"prompt": [messages] or text}`."""
-    return [_prompt(row, where) for row, where in _rows(path)]
+    return [_prompt(row, where) for row, where in read_objects(path)]
 
 
 def split_transcripts(chosen: str, rejected: str) -> tuple[Prompt, str, str]:
@@ -118,22 +116,6 @@ def split_transcripts(chosen: str, rejected: str) -> tuple[Prompt, str, str]:
     return messages, chosen[start:].strip(), rejected[start:].strip()
 
 
-def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    import gzip
-
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: this is not JSON ({error.msg}).") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}.")
-            yield row, where
-
-
 def _ranking(row: dict[str, Any], where: str) -> Ranking:
     if "chosen" in row and "prompt" not in row and isinstance(row["chosen"], str):
         return _transcripts(row, where)
@@ -141,13 +123,13 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
         chosen, rejected = _reply(row, "chosen", where), _reply(row, "rejected", where)
         return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), _weight(row, where))
     responses, ranks = row.get("responses"), row.get("ranks")
-    if not isinstance(responses, list) or not all(isinstance(text, str) for text in responses):
+    if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
         raise DataError(f"{where}: expected `responses`, a list of texts.")
     if not isinstance(ranks, list) or len(ranks) != len(responses):
         raise DataError(f"{where}: expected `ranks`, as many as there are responses ({len(responses)}).")
     if not all(rank is None or (type(rank) is int and rank >= 1) for rank in ranks):
         raise DataError(f"{where}: a rank is a whole number from 1 (best), or null for unranked.")
-    extra = {name: row.get(name) for name in ("rater", "topic")}
+    extra = {name: row[name] if isinstance(row.get(name), str) else None for name in ("rater", "topic")}
     return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), _weight(row, where), **extra)
 
 
@@ -163,13 +145,13 @@ def _prompt(row: dict[str, Any], where: str) -> Prompt:
     prompt = row.get("prompt")
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    if (
-        isinstance(prompt, list)
-        and prompt
-        and all(isinstance(m, dict) and "role" in m and "content" in m for m in prompt)
-    ):
-        return [{"role": str(m["role"]), "content": str(m["content"])} for m in prompt]
+    if isinstance(prompt, list) and prompt and all(_is_message(message) for message in prompt):
+        return [{"role": message["role"], "content": message["content"]} for message in prompt]
     raise DataError(f"{where}: expected `prompt`, a text or a list of messages with role and content.")
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("role", "content"))
 
 
 def _reply(row: dict[str, Any], name: str, where: str) -> str:
