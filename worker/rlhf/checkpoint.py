@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.rlhf import processes
+
 MANIFEST = "manifest.json"
 
 
@@ -49,7 +51,9 @@ class CheckpointStore:
         self.may_write = may_write
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Write one checkpoint; older ones beyond `keep` go only after it is there."""
+        """Write one checkpoint; older ones beyond `keep` go only after it is there. Of several processes, the first writes."""
+        if not processes.is_first():
+            return
         if self.may_write is not None and not self.may_write():
             raise RuntimeError("this run belongs to another process now; nothing was written")
         aside = self.root / f"step-{step:09d}.tmp"

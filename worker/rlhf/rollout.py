@@ -40,7 +40,7 @@ def sample_responses(
     generator: torch.Generator | None = None,
 ) -> Iterator[list[Sampled]]:
     """Yield, per batch of prompts and in their order, `num_responses` samples for each."""
-    generator = generator or torch.Generator(device=policy.device).manual_seed(settings.seed)
+    generator = generator or torch.Generator().manual_seed(settings.seed)  # The same numbers on any device.
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         encoded = [encode_prompt(tokenizer, prompt, max_length=settings.max_prompt_length) for prompt in part]

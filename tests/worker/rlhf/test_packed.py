@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
@@ -12,7 +13,6 @@ from transformers import (
     MistralConfig,
     Qwen3Config,
 )
-from transformers import AutoModelForCausalLM
 
 from worker.rlhf import packed
 from worker.rlhf.modeling import trunk_of
@@ -38,7 +38,14 @@ CONFIGS: dict[str, Any] = {
     "gemma": Gemma3TextConfig(**WINDOW, **HEADS),
     "gemma2": Gemma2Config(**WINDOW, **HEADS),
     "gpt2": GPT2Config(
-        vocab_size=320, n_embd=32, n_layer=3, n_head=4, n_positions=128, pad_token_id=0, eos_token_id=1, bos_token_id=None
+        vocab_size=320,
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        n_positions=128,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
     ),
 }
 PAIRS = [([20, 21, 22], [30, 31, 1]), ([23], [33, 1]), ([24] * 17 + [25], [40, 41, 42, 43, 1])]

@@ -38,9 +38,7 @@ def build(models: tuple[Path, Path], **changes: Any) -> Trainer:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_starts_with_ratio_one_and_kl_zero_and_then_moves(
-    models: tuple[Path, Path], name: str
-) -> None:
+def test_every_variant_starts_with_ratio_one_and_kl_zero_and_then_moves(models: tuple[Path, Path], name: str) -> None:
     trainer = build(models, **VARIANTS[name])
     rollout = collect(trainer, PROMPTS * 2)
     assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
