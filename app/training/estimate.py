@@ -23,8 +23,9 @@ def memory_of_runs(session: Session, project: Project, *, edited: Mapping[str, s
     Raises:
         Invalid: an edited setting is out of its range.
     """
-    sampling, training = sampling_of(_merged(project.sampling, edited, "sampling")), training_of(
-        _merged(project.training, edited, "training")
+    sampling, training = (
+        sampling_of(_merged(project.sampling, edited, "sampling")),
+        training_of(_merged(project.training, edited, "training")),
     )
     policy = newest_version(session, project.id, kind="policy")
     num_parameters = policy.num_parameters if policy else 0

@@ -29,9 +29,7 @@ def memory(member: Staff, request: Request, session: SessionDep) -> HTMLResponse
     """What each kind of run will need, under the settings that are being edited or else those that are stored."""
     edited = {name: text for name, text in request.query_params.items() if text.strip()}
     template = "training/_memory.html" if is_htmx(request) else "training/memory.html"
-    return render(
-        request, template, project=member.project, **memory_of_runs(session, member.project, edited=edited)
-    )
+    return render(request, template, project=member.project, **memory_of_runs(session, member.project, edited=edited))
 
 
 @router.post("/runs")

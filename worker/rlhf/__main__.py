@@ -19,6 +19,7 @@ from worker.rlhf import processes
 from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.limits import check_limits
 from worker.rlhf.ppo import PPOSettings, train_ppo
+from worker.rlhf.remote import RemoteSampler
 from worker.rlhf.reward_model import RewardSettings, train_reward_model
 from worker.rlhf.rollout import SamplingSettings
 from worker.rlhf.sft import SFTSettings, train_sft
@@ -94,6 +95,7 @@ def ppo(options: argparse.Namespace) -> Stats:
         reference_dir=_model(options.reference) if options.reference else None,
         eval_prompts=_some(read_prompts, options.eval) if options.eval else [],
         demonstrations=_some(read_demonstrations, options.demonstrations) if options.demonstrations else [],
+        sampler=RemoteSampler(options.sampler_url, options.out / "adapters") if options.sampler_url else None,
     )
     num_episodes = options.num_updates * options.batch_size
     result = _run(steps, options, counted="episodes", num_items=num_episodes)
@@ -145,13 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _trainer(commands, sft, SFTSettings, files=("model", "data"), optional=("eval",))
     _trainer(commands, reward, RewardSettings, files=("model", "data"), optional=("eval", "calibration"))
-    _trainer(
+    policy = _trainer(
         commands,
         ppo,
         PPOSettings,
         files=("policy", "reward", "prompts"),
         optional=("eval", "reference", "demonstrations"),
     )
+    policy.add_argument("--sampler-url", default="", help="an OpenAI server that samples, such as http://HOST:8000/v1")
     sampler = _command(commands, sample, files=("policy", "prompts", "out"))
     sampler.add_argument("--num-responses", type=int, default=4)
     _add_settings(sampler, SamplingSettings)
@@ -161,12 +164,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trainer(
     commands: Any, run: Callable[..., Stats], settings: type, *, files: Sequence[str], optional: Sequence[str]
-) -> None:
+) -> argparse.ArgumentParser:
     parser = _command(commands, run, files=[*files, "out"])
     for name in optional:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--resume", action="store_true", help="continue from the last whole checkpoint in --out")
     _add_settings(parser, settings)
+    return parser
 
 
 def _command(commands: Any, run: Callable[..., Stats], *, files: Sequence[str]) -> argparse.ArgumentParser:

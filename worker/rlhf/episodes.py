@@ -138,11 +138,12 @@ def _rollout(
     pairs = [row[0] for row in rows]
     lengths = torch.tensor([len(response) for _, response in pairs])
     mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
-    logprobs, ref_logprobs, values, entropies = (_matrix([row[k] for row in rows], mask) for k in (1, 2, 3, 4))
-    scores = torch.tensor([row[5] for row in rows])
+    _, mine, reference, guesses, doubts, told, sampler = zip(*rows, strict=True)
+    logprobs, ref_logprobs, values, entropies = (_matrix(c, mask) for c in (mine, reference, guesses, doubts))
+    scores = torch.tensor(told)
     weights = torch.ones(mask.shape)
     if has_weights:
-        weights = importance_weights(logprobs, _matrix([row[6] for row in rows], mask), cap=s.importance_cap)
+        weights = importance_weights(logprobs, _matrix(sampler, mask), cap=s.importance_cap)
     rewards = token_rewards(scores, logprobs, ref_logprobs, mask, kl_coef=trainer.kl_coef)
     advantages = masked.gae(rewards, values, mask, gamma=s.gamma, gae_lambda=s.gae_lambda)
     returns, white = advantages + values, masked.whiten(advantages, mask)

@@ -65,7 +65,8 @@ def states_before(trunk: Any, pairs: Sequence[Pair], *, pad: int, is_packed: boo
         states = _padded(trunk, batch.ids, batch.attention_mask)
         place = states.device
         return states[:, :-1][chosen.to(place)], batch.ids[:, 1:][chosen].to(place)
-    places, start = [], 0
+    places: list[int] = []
+    start = 0
     for prompt, response in pairs:
         start += len(prompt)
         places += range(start - 1, start - 1 + len(response))

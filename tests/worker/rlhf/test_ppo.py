@@ -14,7 +14,7 @@ from worker.rlhf import episodes, ppo
 from worker.rlhf.actors import Trainer
 from worker.rlhf.episodes import Rollout, ScoreFunction, collect
 from worker.rlhf.keeping import Best
-from worker.rlhf.modeling import load_policy, load_reward_model, score
+from worker.rlhf.modeling import RewardModel, load_policy, load_reward_model, score
 from worker.rlhf.ppo import PPOSettings, train_ppo
 from worker.rlhf.tokens import load_tokenizer
 from worker.rlhf.types import NotANumberError, Prompt, Stats
@@ -145,12 +145,13 @@ def test_advantages_are_whitened_over_the_tokens_of_the_whole_batch(trainer: Tra
 
 def test_values_stand_at_the_states_before_the_tokens(trainer: Trainer) -> None:
     pairs = [([20, 21, 22], [30, 31, 1]), ([20], [33, 1])]
-    found = trainer.values(pairs)
+    found, critic = trainer.values(pairs), trainer.critic
+    assert isinstance(critic, RewardModel)
     expected = []
     for prompt, response in pairs:
         for t in range(len(response)):
             ids = torch.tensor([prompt + response[:t]])
-            expected.append(trainer.critic.normalised(trainer.critic.classifier(input_ids=ids).logits[0, 0]))
+            expected.append(critic.normalised(critic.classifier(input_ids=ids).logits[0, 0]))
     assert torch.allclose(found, torch.stack(expected), atol=1e-5)
 
 
