@@ -15,6 +15,7 @@ from app.training import runs, snapshots, versions
 from app.training.models import Kind, ModelVersion, Run, Snapshot
 from worker import registry
 from worker.database import in_transaction
+from worker.fits import check_memory
 from worker.progress import Recorder
 from worker.rlhf.types import Demonstration, Ranking, Stats
 from worker.rlhf.types import Prompt as Conversation
@@ -174,6 +175,10 @@ def optimise_policy(work: Work) -> None:
         seed=work.training.seed + work.run.id,
         max_new_tokens=sampling_of(work.project.sampling).max_new_tokens,
     )
+    lessons, _ = (
+        in_transaction(lambda session: _demonstrations(session, work.project)) if settings.sft_coef else ([], [])
+    )
+    check_memory(work, "ppo", serving.num_parameters)
     policy_dir, reward_dir, out = registry.version_dir(serving), registry.version_dir(reward), work.out("policy")
     done = _drive(
         work,
@@ -185,6 +190,7 @@ def optimise_policy(work: Work) -> None:
             out=out,
             checkpoints=work.checkpoints("ppo"),
             eval_prompts=practice[-min(64, len(practice)) :],
+            demonstrations=lessons,
         ),
     )
     metrics = evaluate_policy(work, out, policy_dir, reward_dir, heldout)
@@ -207,21 +213,22 @@ def evaluate_policy(
     work: Work, policy_dir: Path, before_dir: Path, reward_dir: Path, heldout: Sequence[Any]
 ) -> dict[str, Any]:
     """The new policy against the serving one, on prompts that neither practised on, by the reward model."""
+    from worker.rlhf import optim
     from worker.rlhf.evaluate import compare_policies
     from worker.rlhf.modeling import load_policy, load_reward_model, score
     from worker.rlhf.rollout import SamplingSettings
     from worker.rlhf.tokens import load_tokenizer
 
     work.recorder.enter("evaluate", total_steps=1)
-    tokenizer = load_tokenizer(policy_dir)
-    reward_model = load_reward_model(reward_dir, tokenizer=load_tokenizer(reward_dir))
+    tokenizer, place = load_tokenizer(policy_dir), optim.device()
+    reward_model = load_reward_model(reward_dir, tokenizer=load_tokenizer(reward_dir)).to(place)
     sampling = sampling_of(work.project.sampling)
     settings = SamplingSettings(
         temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, seed=work.training.seed
     )
     return compare_policies(
-        load_policy(policy_dir, tokenizer=tokenizer),
-        load_policy(before_dir, tokenizer=tokenizer),
+        load_policy(policy_dir, tokenizer=tokenizer).to(place),
+        load_policy(before_dir, tokenizer=tokenizer).to(place),
         tokenizer,
         heldout,
         lambda asked, texts: score(reward_model, tokenizer, asked, texts),

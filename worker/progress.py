@@ -7,6 +7,7 @@ from app.training import runs
 from app.training.models import Kind, Run
 from worker.database import in_transaction
 from worker.registry import StaleRunError
+from worker.rlhf import processes
 from worker.rlhf.types import Stats
 
 EVERY_SECONDS = 0.5
@@ -28,6 +29,8 @@ class Recorder:
 
     def step(self, stats: Stats) -> None:
         """Note one step."""
+        if not processes.is_first():
+            return  # Of several processes, the first tells.
         phase, step, total = str(stats["phase"]), int(stats["step"]), int(stats["total_steps"])
         values = {name: value for name, value in stats.items() if name not in {"phase", "step", "total_steps"}}
         name = phase.removesuffix("_done")
@@ -39,15 +42,21 @@ class Recorder:
 
     def enter(self, phase: str, *, total_steps: int) -> None:
         """A phase without steps of its own begins."""
+        if not processes.is_first():
+            return
         self._move_to(phase, 0, total_steps)
         self.flush()
 
     def say(self, sentence: str) -> None:
         """A line for the operator."""
+        if not processes.is_first():
+            return
         in_transaction(lambda session: runs.write_log(session, self.run.id, sentence))
 
     def flush(self) -> None:
         """Write what has gathered."""
+        if not processes.is_first():
+            return
         rows, place, fence = list(self.rows.values()), dict(self.place), self.run.fence
         is_ours = in_transaction(lambda session: runs.write_metrics(session, self.run.id, fence=fence, rows=rows))
         if not is_ours:

@@ -10,6 +10,7 @@ from app.config import get_settings
 from app.training import versions
 from app.training.models import ModelVersion, Run
 from worker.database import in_transaction
+from worker.rlhf import processes
 from worker.rlhf.checkpoint import fsync, is_whole, seal
 
 
@@ -30,11 +31,17 @@ def version_dir(version: ModelVersion) -> Path:
 
 
 def register(run: Run, files: Path, *, kind: str, state: str, **values: Any) -> ModelVersion:
-    """Move a finished folder into the registry and add its row.
+    """Move a finished folder into the registry and add its row. Of several processes, the first does; all get the row.
 
     Raises:
         StaleRunError: the run is another process's now.
     """
+    if not processes.is_first():
+        processes.wait_for_all()
+        version = in_transaction(lambda session: versions.version_of_run(session, run.id, kind=kind))
+        if version is None:
+            raise StaleRunError(f"run {run.id} has no {kind} by its first process")
+        return version
     manifest_hash = seal(files)
 
     def add(session: Session) -> ModelVersion:
@@ -47,7 +54,9 @@ def register(run: Run, files: Path, *, kind: str, state: str, **values: Any) -> 
         _move(files, _models() / str(version.id))
         return version
 
-    return in_transaction(add)
+    registered = in_transaction(add)
+    processes.wait_for_all()
+    return registered
 
 
 def _move(files: Path, target: Path) -> None:

@@ -19,15 +19,18 @@ from worker.work import Work
 
 def sample_comparisons(work: Work) -> None:
     """Let the serving policy answer the prompts that have been compared least, and open comparisons of the answers."""
+    from worker.rlhf import optim, processes
     from worker.rlhf.modeling import load_policy
     from worker.rlhf.rollout import SamplingSettings, sample_responses
     from worker.rlhf.tokens import load_tokenizer
 
+    if not processes.is_first():
+        return  # One process opens comparisons; several would open them several times.
     sampling = sampling_of(work.project.sampling)
     policy, chosen = in_transaction(lambda session: _prompts_to_answer(session, work, sampling.num_prompts))
     folder = registry.version_dir(policy)
     tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, tokenizer=tokenizer)
+    model = load_policy(folder, tokenizer=tokenizer).to(optim.device())
     settings = SamplingSettings(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

@@ -28,6 +28,9 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     _prepare_libraries()
     from worker import pipeline, work
+    from worker.rlhf import processes
+
+    processes.start()
 
     run = in_transaction(lambda session: session.get(Run, run_id))
     if run is None or run.fence != fence or run.state != State.RUNNING:
@@ -40,12 +43,14 @@ def main(arguments: list[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - whatever it is, the run's row must say so
         log.error("Run %s failed.\n%s", run_id, traceback.format_exc())
+        if not processes.is_first():
+            return 1  # The first process says how the run ended, and where it cannot, the supervisor does.
         error_class, reason = classify(error)
         in_transaction(
             lambda session: runs.fail_run(session, run_id, fence=fence, error_class=error_class, reason=reason)
         )
         return 0
-    if in_transaction(lambda session: pipeline.conclude(session, run, result)):
+    if processes.is_first() and in_transaction(lambda session: pipeline.conclude(session, run, result)):
         work.clear(run)
     return 0
 

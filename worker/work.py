@@ -12,6 +12,7 @@ from app.training import versions
 from app.training.models import Run
 from worker.database import in_transaction
 from worker.progress import Recorder
+from worker.rlhf import processes
 from worker.rlhf.checkpoint import CheckpointStore
 
 
@@ -27,8 +28,9 @@ class Work:
     result: dict[str, Any] = field(default_factory=dict)
 
     def out(self, name: str) -> Path:
-        """Where a phase writes its model."""
-        return self.folder / f"{name}-{self.run.fence}"
+        """Where a phase writes its model; of several processes, each has a place of its own."""
+        rank = processes.rank()
+        return self.folder / (f"{name}-{self.run.fence}" + (f"-{rank}" if rank else ""))
 
     def checkpoints(self, phase: str) -> CheckpointStore:
         """Checkpoints of one phase; shared by all attempts, written under the present fence only."""

@@ -58,6 +58,9 @@ class Ppo(_Settings):
     kl_coef: float = Field(0.05, ge=0, le=1e6, description="Price of moving away from the reference policy.")
     target_kl: float = Field(6.0, ge=0, le=1000, description="KL per response the coefficient steers to; 0 is fixed.")
     max_kl: float = Field(20.0, gt=0, le=10_000, description="Versions beyond this KL are not kept.")
+    lora_rank: int = Field(0, ge=0, le=1024, description="Train adapters of this rank, for less memory; 0 trains all.")
+    length_penalty: float = Field(0.0, ge=0, le=10, description="Taken off the score for each token of a response.")
+    sft_coef: float = Field(0.0, ge=0, le=100, description="Weight of learning from demonstrations beside PPO.")
 
 
 class Tiny(_Settings):

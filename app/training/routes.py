@@ -9,9 +9,10 @@ from sqlalchemy import select
 from app.errors import Invalid
 from app.projects.deps import AdminOrOperator, Operator, Staff
 from app.training import runs, service
+from app.training.estimate import memory_of_runs
 from app.training.explained import METRICS
 from app.training.models import Kind, ModelVersion, Run
-from app.web import SessionDep, redirect, render
+from app.web import SessionDep, is_htmx, redirect, render
 
 router = APIRouter(prefix="/projects/{slug}", tags=["training"])
 
@@ -21,6 +22,14 @@ def list_runs(member: Staff, request: Request, session: SessionDep) -> HTMLRespo
     """All runs, and a way to start one."""
     found = session.scalars(select(Run).where(Run.project_id == member.project.id).order_by(Run.id.desc()).limit(100))
     return render(request, "training/runs.html", project=member.project, runs=found.all(), kinds=runs.KINDS)
+
+
+@router.get("/memory", response_class=HTMLResponse)
+def memory(member: Staff, request: Request, session: SessionDep) -> HTMLResponse:
+    """What each kind of run will need, under the settings that are being edited or else those that are stored."""
+    edited = {name: text for name, text in request.query_params.items() if text.strip()}
+    template = "training/_memory.html" if is_htmx(request) else "training/memory.html"
+    return render(request, template, project=member.project, **memory_of_runs(session, member.project, edited=edited))
 
 
 @router.post("/runs")

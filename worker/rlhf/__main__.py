@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from worker.rlhf import processes
 from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.limits import check_limits
 from worker.rlhf.ppo import PPOSettings, train_ppo
+from worker.rlhf.remote import RemoteSampler
 from worker.rlhf.reward_model import RewardSettings, train_reward_model
 from worker.rlhf.rollout import SamplingSettings
 from worker.rlhf.sft import SFTSettings, train_sft
@@ -27,6 +29,7 @@ from worker.rlhf.types import DataError, NotANumberError, Stats, read_demonstrat
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    processes.start()
     try:
         check_limits(vars(options))
         _check_out(options)
@@ -38,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error), status=2)
     except ValueError as error:
         return _refuse(str(error), status=2)
-    print(json.dumps(result))
+    if processes.is_first():
+        print(json.dumps(result))
     return 0
 
 
@@ -90,9 +94,13 @@ def ppo(options: argparse.Namespace) -> Stats:
         checkpoints=_store(options),
         reference_dir=_model(options.reference) if options.reference else None,
         eval_prompts=_some(read_prompts, options.eval) if options.eval else [],
+        demonstrations=_some(read_demonstrations, options.demonstrations) if options.demonstrations else [],
+        sampler=RemoteSampler(options.sampler_url, options.out / "adapters") if options.sampler_url else None,
     )
     num_episodes = options.num_updates * options.batch_size
-    return _run(steps, options, counted="episodes", num_items=num_episodes)
+    result = _run(steps, options, counted="episodes", num_items=num_episodes)
+    learning = float(result.get("score_cpu_seconds", 0)) + float(result.get("optimise_cpu_seconds", 0))
+    return {**result, "episodes_per_cpu_second_after_sampling": round(num_episodes / max(learning, 1e-9), 3)}
 
 
 def sample(options: argparse.Namespace) -> Stats:
@@ -139,7 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _trainer(commands, sft, SFTSettings, files=("model", "data"), optional=("eval",))
     _trainer(commands, reward, RewardSettings, files=("model", "data"), optional=("eval", "calibration"))
-    _trainer(commands, ppo, PPOSettings, files=("policy", "reward", "prompts"), optional=("eval", "reference"))
+    policy = _trainer(
+        commands,
+        ppo,
+        PPOSettings,
+        files=("policy", "reward", "prompts"),
+        optional=("eval", "reference", "demonstrations"),
+    )
+    policy.add_argument("--sampler-url", default="", help="an OpenAI server that samples, such as http://HOST:8000/v1")
     sampler = _command(commands, sample, files=("policy", "prompts", "out"))
     sampler.add_argument("--num-responses", type=int, default=4)
     _add_settings(sampler, SamplingSettings)
@@ -149,12 +164,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _trainer(
     commands: Any, run: Callable[..., Stats], settings: type, *, files: Sequence[str], optional: Sequence[str]
-) -> None:
+) -> argparse.ArgumentParser:
     parser = _command(commands, run, files=[*files, "out"])
     for name in optional:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--resume", action="store_true", help="continue from the last whole checkpoint in --out")
     _add_settings(parser, settings)
+    return parser
 
 
 def _command(commands: Any, run: Callable[..., Stats], *, files: Sequence[str]) -> argparse.ArgumentParser:
@@ -169,7 +185,10 @@ def _add_settings(parser: argparse.ArgumentParser, kind: type) -> None:
     """An option for each setting; what it means is written beside its declaration."""
     for field in dataclasses.fields(kind):
         flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=type(field.default), default=field.default, help=f"{field.default}")
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            parser.add_argument(flag, type=type(field.default), default=field.default, help=f"{field.default}")
 
 
 def _settings(kind: Any, options: argparse.Namespace) -> Any:
@@ -228,7 +247,7 @@ def _fresh(options: argparse.Namespace) -> Path:
 
 def _store(options: argparse.Namespace) -> CheckpointStore:
     store = CheckpointStore(options.out / "checkpoints")
-    if not options.resume:
+    if not options.resume and processes.is_first():
         store.clear()
     return store
 
@@ -236,12 +255,17 @@ def _store(options: argparse.Namespace) -> CheckpointStore:
 def _run(steps: Iterator[Stats], options: argparse.Namespace, *, counted: str, num_items: int) -> Stats:
     """Drive a trainer to its end; the rate counts processor seconds of all threads, loading included."""
     started, last = time.process_time(), Stats()
+    phases: dict[str, float] = {}
     for stats in _progress(steps, unit="steps"):
         last = stats
+        for name in stats:
+            if name.endswith("_seconds"):
+                phases[name] = round(phases.get(name, 0.0) + float(stats[name]), 3)
     seconds = max(time.process_time() - started, 1e-9)
     _store(argparse.Namespace(out=options.out, resume=False))  # It is finished: nothing is left to resume.
     return {
         **last,
+        **phases,
         "cpu_seconds": round(seconds, 2),
         f"{counted}_per_cpu_second": round(num_items / seconds, 3),
         "peak_rss_mb": _peak_rss_mb(),
@@ -252,7 +276,7 @@ def _progress(items: Iterable[Any], *, unit: str) -> Iterable[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, unit, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    return track(items, unit, console=Console(stderr=True), disable=not (sys.stderr.isatty() and processes.is_first()))
 
 
 def _peak_rss_mb() -> int:

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.rlhf import processes
+
 MANIFEST = "manifest.json"
 
 
@@ -49,7 +51,9 @@ class CheckpointStore:
         self.may_write = may_write
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Write one checkpoint; older ones beyond `keep` go only after it is there."""
+        """Write one checkpoint; older ones beyond `keep` go only after it is there. Of several processes, the first writes."""
+        if not processes.is_first():
+            return
         if self.may_write is not None and not self.may_write():
             raise RuntimeError("this run belongs to another process now; nothing was written")
         aside = self.root / f"step-{step:09d}.tmp"
@@ -130,14 +134,15 @@ def fsync(path: Path) -> None:
 
 
 def module_tensors(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
-    """A module's parameters by name; tied ones once."""
-    return {f"{prefix}.{name}": parameter.data for name, parameter in module.named_parameters()}
+    """A module's parameters by name, those that are trained; tied ones once."""
+    return {f"{prefix}.{name}": p.data for name, p in module.named_parameters() if p.requires_grad}
 
 
 def restore_module(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     """Put parameters back."""
     for name, parameter in module.named_parameters():
-        parameter.data.copy_(tensors[f"{prefix}.{name}"])
+        if parameter.requires_grad:
+            parameter.data.copy_(tensors[f"{prefix}.{name}"])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ def selected_logprobs(
     temperature: float = 1.0,
     chunk: int = 1024,
     softcap: float | None = None,
+    with_entropy: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each chosen token, and the entropy of its distribution, without a [B, T, V] tensor.
 
@@ -41,6 +42,7 @@ def selected_logprobs(
         temperature: divides the logits, as it did in sampling.
         chunk: rows whose logits exist at one time.
         softcap: Gemma's bound on logits, where the model has one.
+        with_entropy: False leaves it out, which saves a pass over the logits; the second result is then empty.
 
     Returns:
         (n,) log-probabilities with gradient, (n,) entropies without.
@@ -50,12 +52,12 @@ def selected_logprobs(
         logits = capped(weight_of(part).float(), softcap) / temperature
         log_normaliser = logits.logsumexp(dim=-1)
         logprobs.append(logits.gather(-1, chosen[:, None]).squeeze(-1) - log_normaliser)
-        with torch.no_grad():
-            probabilities = (logits - log_normaliser[:, None]).exp()
-            entropies.append(log_normaliser - (probabilities * logits).sum(dim=-1))
-    if not logprobs:
-        return hidden.new_zeros(0), hidden.new_zeros(0)
-    return torch.cat(logprobs), torch.cat(entropies)
+        if with_entropy:
+            with torch.no_grad():
+                probabilities = (logits - log_normaliser[:, None]).exp()
+                entropies.append(log_normaliser - (probabilities * logits).sum(dim=-1))
+    empty = hidden.new_zeros(0)
+    return torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
 
 
 def capped(logits: Tensor, softcap: float | None) -> Tensor:

@@ -41,8 +41,9 @@ def _from_folder(kind: Any, source: str | Path, *, may_be_new: Sequence[str] = (
     """
     check_model_folder(source)
     name = Path(source).name
-    safely = {"trust_remote_code": False, "use_safetensors": True, "attn_implementation": "sdpa"}
+    safely: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
     try:
+        options |= {"attn_implementation": _attention_of(source)}
         model, report = kind.from_pretrained(str(source), output_loading_info=True, **safely, **options)
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -55,6 +56,14 @@ def _from_folder(kind: Any, source: str | Path, *, may_be_new: Sequence[str] = (
         if parameter.numel() and not all(map(math.isfinite, torch.stack(parameter.detach().aminmax()).tolist())):
             raise ValueError(f"The weights of {name} hold values that are not numbers, in {key}. Use another copy.")
     return model
+
+
+def _attention_of(source: str | Path) -> str:
+    """Fused attention, where the model's logits of attention have no soft cap (Gemma 2), which it would leave out."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
 
 
 def save_policy(model: Any, tokenizer: Any, out: Path) -> None:

@@ -40,7 +40,7 @@ def sample_responses(
     generator: torch.Generator | None = None,
 ) -> Iterator[list[Sampled]]:
     """Yield, per batch of prompts and in their order, `num_responses` samples for each."""
-    generator = generator or torch.Generator(device=policy.device).manual_seed(settings.seed)
+    generator = generator or torch.Generator().manual_seed(settings.seed)  # The same numbers on any device.
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         encoded = [encode_prompt(tokenizer, prompt, max_length=settings.max_prompt_length) for prompt in part]
@@ -56,10 +56,19 @@ def generate(
     settings: SamplingSettings,
     *,
     num_responses: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    uniforms: Tensor | None = None,
 ) -> list[list[int]]:
-    """Token ids of `num_responses` samples per prompt, in order; the end token is there when the sample ended itself."""
+    """Token ids of `num_responses` samples per prompt, in order; the end token is there when the sample ended itself.
+
+    Args:
+        uniforms: (samples, max_new_tokens) float64 in [0, 1), the random numbers of each sample, drawn from
+            `generator` when None. Each sample has its own, so what it says depends on no other in the batch.
+    """
     eos, place = tokenizer.eos_token_id, policy.device
+    if uniforms is None:
+        uniforms = draw_uniforms(len(prompts) * num_responses, settings.max_new_tokens, generator)
+    uniforms = uniforms.to(place)
     ids, mask = (tensor.to(place) for tensor in left_pad(prompts, pad=tokenizer.pad_token_id))
     positions = (mask.long().cumsum(1) - 1).clamp(min=0)
     output = trunk_of(policy)(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=True)
@@ -70,7 +79,7 @@ def generate(
     rows: list[list[int]] = [[] for _ in range(len(prompts) * num_responses)]
     alive = torch.arange(len(rows), device=place)
     for step in range(settings.max_new_tokens):
-        chosen = _draw(policy, states, settings, generator)
+        chosen = _draw(policy, states, settings, uniforms[alive, step])
         for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
             rows[row].append(token)
         going = (chosen != eos).nonzero().squeeze(-1)
@@ -91,15 +100,25 @@ def generate(
     return rows
 
 
-def _draw(policy: Any, states: Tensor, settings: SamplingSettings, generator: torch.Generator) -> Tensor:
-    """One token per row from the tempered, perhaps truncated, distribution: (rows,)."""
+def draw_uniforms(num_samples: int, max_new_tokens: int, generator: torch.Generator | None) -> Tensor:
+    """(samples, tokens) float64 in [0, 1)."""
+    place = generator.device if generator is not None else None
+    return torch.rand(num_samples, max_new_tokens, dtype=torch.float64, generator=generator, device=place)
+
+
+def _draw(policy: Any, states: Tensor, settings: SamplingSettings, uniforms: Tensor) -> Tensor:
+    """One token per row from the tempered, perhaps truncated, distribution: (rows,).
+
+    The first token whose cumulated probability exceeds the row's uniform number, so impossible tokens never come.
+    """
     logits = capped(policy.get_output_embeddings()(states).float(), softcap_of(policy)) / settings.temperature
     if settings.top_k:
         bound = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < bound, float("-inf"))
     if settings.top_p < 1:
         logits = _nucleus(logits, settings.top_p)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)
+    mass = logits.softmax(dim=-1).double().cumsum(dim=-1)
+    return torch.searchsorted(mass, uniforms[:, None] * mass[:, -1:], right=True).squeeze(-1)
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.rlhf import optim
+from worker.rlhf import optim, packed, processes
+from worker.rlhf.actors import recompute_activations
 from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from worker.rlhf.masked import selected_logprobs
-from worker.rlhf.modeling import hidden_states, load_policy, save_policy, softcap_of
-from worker.rlhf.tokens import Batch, collate, encode_prompt, encode_response, fit, load_tokenizer
+from worker.rlhf.modeling import load_policy, save_policy, softcap_of, trunk_of
+from worker.rlhf.tokens import encode_demonstration, load_tokenizer
 from worker.rlhf.types import Demonstration, NotANumberError, Stats
 
 Pair = tuple[list[int], list[int]]
@@ -26,13 +27,17 @@ class SFTSettings:
 
     learning_rate: float = 1e-3  # Peak; two to three epochs at this rate fit a model of a million parameters.
     batch_size: int = 64  # Demonstrations per optimizer step.
-    micro_batch_size: int = 64  # Demonstrations per forward; smaller needs less memory and changes nothing else.
+    micro_batch_size: int = (
+        64  # Demonstrations per forward at most; smaller needs less memory, and changes nothing else.
+    )
+    micro_batch_tokens: int = 2048  # Tokens per forward at most, 0 for no bound.
     epochs: int = 1  # Passes over the demonstrations, where `max_steps` does not end it sooner.
     max_steps: int = 0  # 0 is no limit.
     max_length: int = 256  # Prompt and response together, in tokens.
     warmup_ratio: float = 0.05  # Share of steps in which the rate rises.
     weight_decay: float = 0.01  # As in AdamW's paper for short runs (arXiv:1711.05101).
     max_grad_norm: float = 1.0  # The usual bound for transformers (GPT-3, arXiv:2005.14165, appendix B).
+    recompute_activations: bool = False  # Activation checkpointing: less memory, about a third more time.
     seed: int = 0
     checkpoint_seconds: float = 60.0  # At most this much work is lost in a crash; also saved at the end.
 
@@ -55,7 +60,10 @@ def train_sft(
     tokenizer = load_tokenizer(model_dir)
     model = load_policy(model_dir, tokenizer=tokenizer).to(optim.device())
     optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
-    pairs = [_encode(tokenizer, item, settings.max_length) for item in demonstrations]
+    packing = packed.can_pack(model)
+    if settings.recompute_activations:
+        recompute_activations(model)
+    pairs = [encode_demonstration(tokenizer, item, settings.max_length) for item in demonstrations]
     total = _total_steps(len(pairs), settings)
     first = _resume(model, optimizer, checkpoints)
     saved_at = time.monotonic()
@@ -63,14 +71,20 @@ def train_sft(
         rate = optim.warmup_then_linear(step, total, peak=settings.learning_rate, warmup_ratio=settings.warmup_ratio)
         optim.set_learning_rate(optimizer, rate)
         rows = optim.batch_of_step(pairs, step, batch_size=settings.batch_size, seed=settings.seed)
-        loss = _step(model, optimizer, rows, settings, pad=tokenizer.pad_token_id)
+        loss = _step(model, optimizer, rows, settings, pad=tokenizer.pad_token_id, is_packed=packing)
         if not math.isfinite(loss):
             raise NotANumberError(f"The loss of fine-tuning stopped being a number at step {step + 1}.")
-        if checkpoints is not None and time.monotonic() - saved_at >= settings.checkpoint_seconds:
+        if (
+            checkpoints is not None
+            and processes.is_first()
+            and time.monotonic() - saved_at >= settings.checkpoint_seconds
+        ):
             _save(checkpoints, step + 1, model, optimizer)
             saved_at = time.monotonic()
         yield {"phase": "sft", "step": step + 1, "total_steps": total, "loss": loss, "learning_rate": rate}
-    save_policy(model, tokenizer, out)
+    if processes.is_first():
+        save_policy(model, tokenizer, out)
+    processes.wait_for_all()
     done: Stats = {"phase": "sft_done", "step": total, "total_steps": total, "num_demonstrations": len(pairs)}
     if heldout:
         done["heldout_loss"] = evaluate_sft(model, tokenizer, heldout, max_length=settings.max_length)
@@ -80,42 +94,46 @@ def train_sft(
 @torch.no_grad()
 def evaluate_sft(model: Any, tokenizer: Any, heldout: Sequence[Demonstration], *, max_length: int) -> float:
     """Mean cross-entropy per response token, in nats, over demonstrations not learned from."""
-    pairs = [_encode(tokenizer, item, max_length) for item in heldout]
-    total, count = 0.0, 0
-    for rows in optim.micro_batches(pairs, 32):
-        logprobs = response_logprobs(model, collate(rows, pad=tokenizer.pad_token_id))
+    pairs = [encode_demonstration(tokenizer, item, max_length) for item in heldout]
+    total, count, packing = 0.0, 0, packed.can_pack(model)
+    for rows in optim.micro_batches(pairs, 16):
+        logprobs = response_logprobs(model, rows, pad=tokenizer.pad_token_id, is_packed=packing)
         total, count = total - float(logprobs.sum()), count + len(logprobs)
     return total / max(count, 1)
 
 
-def response_logprobs(model: Any, batch: Batch) -> Tensor:
+def response_logprobs(model: Any, pairs: Sequence[Pair], *, pad: int, is_packed: bool) -> Tensor:
     """(num response tokens,) log-probabilities, row by row: logits at t - 1 score the token at t."""
-    ids, mask = batch.ids.to(model.device), batch.response_mask.to(model.device)
-    states = hidden_states(model, ids, batch.attention_mask.to(model.device))
-    before, chosen = states[:, :-1][mask[:, 1:]], ids[:, 1:][mask[:, 1:]]
-    logprobs, _ = selected_logprobs(before, model.get_output_embeddings(), chosen, softcap=softcap_of(model))
-    return logprobs
+    before, chosen = packed.states_before(trunk_of(model), pairs, pad=pad, is_packed=is_packed)
+    head = model.get_output_embeddings()
+    return selected_logprobs(before, head, chosen, softcap=softcap_of(model), with_entropy=False)[0]
 
 
 def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, rows: Sequence[Pair], settings: SFTSettings, *, pad: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: Sequence[Pair],
+    settings: SFTSettings,
+    *,
+    pad: int,
+    is_packed: bool,
 ) -> float:
     """One optimizer step; micro batches give the gradient of the whole batch, because all divide by its tokens."""
-    num_tokens = sum(len(response) for _, response in rows)
+    num_tokens, mine = sum(len(response) for _, response in rows), processes.share(rows)
+    lengths = [len(prompt) + len(response) for prompt, response in mine]
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for part in optim.micro_batches(rows, settings.micro_batch_size):
-        loss = -response_logprobs(model, collate(part, pad=pad)).sum() / num_tokens
+    for part in packed.token_batches(
+        lengths, max_rows=settings.micro_batch_size, max_tokens=settings.micro_batch_tokens
+    ):
+        logprobs = response_logprobs(model, [mine[i] for i in part], pad=pad, is_packed=is_packed)
+        loss = -logprobs.sum() / num_tokens
         loss.backward()
         total += float(loss.detach())
+    processes.sum_gradients([model])
     optim.clip_gradients(model, settings.max_grad_norm)
     optimizer.step()
-    return total
-
-
-def _encode(tokenizer: Any, item: Demonstration, max_length: int) -> Pair:
-    prompt, response = encode_prompt(tokenizer, item.prompt), encode_response(tokenizer, item.response)
-    return fit(prompt, response, max_length=max_length, eos=tokenizer.eos_token_id)
+    return processes.summed({"loss": total})["loss"]
 
 
 def _total_steps(num_items: int, settings: SFTSettings) -> int:

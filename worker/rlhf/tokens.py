@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worker.rlhf.model_folder import check_model_folder
-from worker.rlhf.types import Prompt
+from worker.rlhf.types import Demonstration, Prompt
 
 PAD = "<|pad|>"
 PLAIN_TEMPLATE = (
@@ -71,6 +71,12 @@ def fit(prompt_ids: list[int], response_ids: list[int], *, max_length: int, eos:
         response_ids = [*response_ids[: room - 1], eos]
     room = max_length - len(response_ids)
     return (prompt_ids[-room:] if room > 0 else []), response_ids
+
+
+def encode_demonstration(tokenizer: Any, item: Demonstration, max_length: int) -> tuple[list[int], list[int]]:
+    """Token ids of a demonstration's prompt and response, cut to `max_length` together."""
+    prompt, response = encode_prompt(tokenizer, item.prompt), encode_response(tokenizer, item.response)
+    return fit(prompt, response, max_length=max_length, eos=tokenizer.eos_token_id)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ SETTINGS = PPOSettings(
     eval_every=2,
     checkpoint_seconds=0.0,
 )
-CLOCKS = ("sample_seconds", "optimise_seconds")
+CLOCKS = tuple(f"{phase}_{kind}seconds" for phase in ("sample", "score", "optimise") for kind in ("", "cpu_"))
 
 
 @pytest.fixture(scope="module")
