@@ -70,7 +70,7 @@ class Trainer:
         self.eos: int = self.tokenizer.eos_token_id
         if settings.recompute_activations:
             for model in (self.policy, getattr(self.critic, "classifier", None)):
-                recompute_activations(model)
+                packed.recompute_activations(model)
 
     @property
     def has_shared_trunk(self) -> bool:
@@ -183,18 +183,3 @@ def _is_linear(part: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(part, nn.Linear | Conv1D)
-
-
-def recompute_activations(model: Any) -> None:
-    """Keep each layer's input alone for the backward pass, and compute the rest again: less memory, a third slower.
-
-    transformers does so in training mode only, which would switch dropout on; so only the layers themselves are told.
-    """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    if model is None:
-        return
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for part in model.modules():
-        if isinstance(part, GradientCheckpointingLayer):
-            part.training = True

@@ -87,12 +87,13 @@ def states_at_end(trunk: Any, pairs: Sequence[Pair], *, pad: int, is_packed: boo
 
 def _padded(trunk: Any, ids: Tensor, mask: Tensor) -> Tensor:
     place = trunk.device
-    states: Tensor = trunk(
-        input_ids=ids.to(place),
-        attention_mask=mask.long().to(place),
-        position_ids=position_ids(mask).to(place),
-        use_cache=False,
-    ).last_hidden_state
+    with _recomputing(trunk):
+        states: Tensor = trunk(
+            input_ids=ids.to(place),
+            attention_mask=mask.long().to(place),
+            position_ids=position_ids(mask).to(place),
+            use_cache=False,
+        ).last_hidden_state
     return states
 
 
@@ -103,7 +104,7 @@ def _packed(trunk: Any, pairs: Sequence[Pair], wanted: Tensor) -> Tensor:
     positions = torch.cat([torch.arange(length) for length in lengths])
     place = trunk.device
     wanted = wanted.to(place)
-    with _last_layer_only_at(trunk, wanted, row_length=len(ids)):
+    with _recomputing(trunk), _last_layer_only_at(trunk, wanted, row_length=len(ids)):
         states: Tensor = trunk(
             input_ids=ids[None].to(place),
             attention_mask=torch.zeros(1, 1, 1, 1, device=place),  # Of four dimensions, so that none is built.
@@ -124,7 +125,7 @@ def _last_layer_only_at(trunk: Any, wanted: Tensor, *, row_length: int) -> Itera
     layers = next((part for part in trunk.children() if isinstance(part, torch.nn.ModuleList) and len(part)), None)
     last = layers[-1] if layers is not None else None
     hooks = []
-    if last is not None and not getattr(last, "gradient_checkpointing", False):
+    if last is not None and not (getattr(last, "gradient_checkpointing", False) and last.training):
         parts = [m for name, m in last.named_modules() if name.rpartition(".")[2] in {"mlp", "q_proj", "o_proj"}]
         hooks += [part.register_forward_pre_hook(lambda _, given: (given[0][:, wanted], *given[1:])) for part in parts]
         hooks += [part.register_forward_hook(partial(_spread, wanted=wanted, row_length=row_length)) for part in parts]
@@ -185,6 +186,32 @@ def _mask(length: int, window: int | None, place: torch.device) -> dict[str, Any
         return {"is_causal": True}
     ones = torch.ones(length, length, dtype=torch.bool, device=place)
     return {"attn_mask": ones.tril() & ones.triu(1 - window)}
+
+
+def recompute_activations(model: Any) -> None:
+    """Keep each layer's input alone for the backward pass, and compute the rest again: less memory, a third slower."""
+    if model is not None:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@contextmanager
+def _recomputing(trunk: Any) -> Iterator[None]:
+    """Tell the layers for one forward that they are being trained, where their activations are to be recomputed.
+
+    transformers recomputes in training mode only, where dropout would be on and the sampler's cache ignored; so only
+    the layers themselves are told, not what is in them, and only while gradients are wanted.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    wanted = torch.is_grad_enabled() and getattr(trunk, "is_gradient_checkpointing", False)
+    layers = [part for part in trunk.modules() if isinstance(part, GradientCheckpointingLayer)] if wanted else []
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def token_batches(lengths: Sequence[int], *, max_rows: int, max_tokens: int) -> Iterator[list[int]]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from worker.rlhf import optim, packed, processes
-from worker.rlhf.actors import recompute_activations
 from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from worker.rlhf.masked import selected_logprobs
 from worker.rlhf.modeling import load_policy, save_policy, softcap_of, trunk_of
@@ -62,7 +61,7 @@ def train_sft(
     optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     packing = packed.can_pack(model)
     if settings.recompute_activations:
-        recompute_activations(model)
+        packed.recompute_activations(model)
     pairs = [encode_demonstration(tokenizer, item, settings.max_length) for item in demonstrations]
     total = _total_steps(len(pairs), settings)
     first = _resume(model, optimizer, checkpoints)
