@@ -45,6 +45,10 @@ class Reward(_Settings):
     epochs: int = Field(1, ge=1, le=100, description="Passes over the rankings. More than one tends to overfit.")
     max_length: int = Field(256, ge=8, le=131_072, description="Longest prompt and response together, in tokens.")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of preferences assumed to be mistaken.")
+    lora_rank: int = Field(
+        0, ge=0, le=1024, description="Train adapters of this rank only, for large models; 0 is all."
+    )
+    num_heads: int = Field(1, ge=1, le=64, description="Heads whose disagreement shows how unsure a score is.")
 
 
 class Ppo(_Settings):

@@ -20,7 +20,7 @@ from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.limits import check_limits
 from worker.rlhf.ppo import PPOSettings, train_ppo
 from worker.rlhf.remote import RemoteSampler
-from worker.rlhf.reward_model import RewardSettings, train_reward_model
+from worker.rlhf.reward_model import PRESETS, RewardSettings, preset, train_reward_model
 from worker.rlhf.rollout import SamplingSettings
 from worker.rlhf.sft import SFTSettings, train_sft
 from worker.rlhf.types import DataError, NotANumberError, Stats, read_demonstrations, read_prompts, read_rankings
@@ -67,10 +67,13 @@ def reward(options: argparse.Namespace) -> Stats:
     heldout = _some(read_rankings, options.eval) if options.eval else []
     calibration = _some(read_demonstrations, options.calibration) if options.calibration else []
     _refuse_shared_prompts(rows, heldout, options)
+    replay = _some(read_rankings, options.replay) if options.replay else None
+    settings = _settings(RewardSettings, options)
     steps = train_reward_model(
         _model(options.model),
         rows,
-        _settings(RewardSettings, options),
+        preset(settings, options.preset),
+        replay=replay,
         out=_fresh(options),
         checkpoints=_store(options),
         heldout=heldout,
@@ -146,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.rlhf", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _trainer(commands, sft, SFTSettings, files=("model", "data"), optional=("eval",))
-    _trainer(commands, reward, RewardSettings, files=("model", "data"), optional=("eval", "calibration"))
+    _trainer(
+        commands, reward, RewardSettings, files=("model", "data"), optional=("eval", "calibration", "replay")
+    ).add_argument("--preset", choices=list(PRESETS), default="small", help="defaults for a kind of trunk")
     policy = _trainer(
         commands,
         ppo,

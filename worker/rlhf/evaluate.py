@@ -1,12 +1,16 @@
 """Reports: how often a reward model is right, beside what needs no learning; how two policies compare."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from worker.rlhf.calibration import breakdown, calibration_report, judged_pairs
 from worker.rlhf.modeling import RewardModel, score
 from worker.rlhf.reward_model import preference_pairs
 from worker.rlhf.rollout import SamplingSettings, policy_logprobs, sample_responses
@@ -27,11 +31,13 @@ def wilson(successes: float, n: int, *, confidence: float = 0.95) -> tuple[float
     return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
 
 
-def reward_report(model: RewardModel, tokenizer: Any, heldout: Sequence[Ranking], *, max_length: int) -> Stats:
+def reward_report(
+    model: RewardModel, tokenizer: Any, heldout: Sequence[Ranking], *, max_length: int, details: Path | None = None
+) -> Stats:
     """Accuracy over held-out preferences with its interval, beside "shorter wins" and "longer wins".
 
     Each comparison weighs the same whatever its number of pairs, and the interval counts comparisons, because the
-    pairs of one ranking are not independent.
+    pairs of one ranking are not independent. A JSON file `details` gets accuracy by margin, length difference, topic and rater.
     """
     flat = [(ranking, text) for ranking in heldout for text in ranking.responses]
     if not flat:
@@ -52,7 +58,11 @@ def reward_report(model: RewardModel, tokenizer: Any, heldout: Sequence[Ranking]
     lengths_all = np.array([len(text) for _, text in flat], dtype=float)
     spread = float(np.std(scores)) * float(lengths_all.std())
     correlation = float(np.corrcoef(scores, lengths_all)[0, 1]) if spread > 0 else 0.0
+    judged = judged_pairs(heldout, scores)
+    if details is not None:
+        details.write_text(json.dumps(breakdown(judged), indent=1))
     return {
+        **calibration_report([replace(pair, difference=pair.difference / model_gain(model)) for pair in judged]),
         "accuracy": sum(right) / max(len(rows), 1),
         "accuracy_low": low,
         "accuracy_high": high,
@@ -62,6 +72,11 @@ def reward_report(model: RewardModel, tokenizer: Any, heldout: Sequence[Ranking]
         "num_heldout_pairs": sum(row[3] for row in rows),
         "length_correlation": correlation,
     }
+
+
+def model_gain(model: Any) -> float:
+    """What normalising multiplied scores by: calibration judges the scores as they were learned."""
+    return float(getattr(model, "gain", 1.0)) or 1.0
 
 
 def compare_policies(

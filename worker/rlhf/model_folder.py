@@ -19,6 +19,8 @@ SIZES = {
 MAX_SIZE = 100_000_000
 MAX_JSON_BYTES = 1_000_000
 MAX_TOKENIZER_BYTES = 200_000_000
+LISTS = {"modules.json", "data_config.json"}
+"""Files of sentence encoders that hold a list."""
 INDEX = "model.safetensors.index.json"
 
 
@@ -59,6 +61,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(f"{where} is damaged: {reason}. Copy or download the model again.") from None
+    if isinstance(value, list) and path.name in LISTS:
+        return {"items": value}
     if not isinstance(value, dict):
         raise ValueError(f"{where} is damaged: expected a JSON object, found {type(value).__name__}.")
     return value

@@ -2,18 +2,19 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from worker.rlhf.encoders import add_mean_layer, linear_head, wants_mean
 from worker.rlhf.model_folder import check_model_folder
-from worker.rlhf.tokens import collate, encode_prompt, encode_response, fit, position_ids
+from worker.rlhf.tokens import Batch, collate, encode_prompt, encode_response, first_id, fit, position_ids
 from worker.rlhf.types import Prompt
 
-NEW_HEADS = ("score.weight", "classifier.weight", "classifier.bias")
+NEW_HEADS = ("score.", "classifier.", "pooler.", "bert.pooler.", "pre_classifier.")
 GAIN, BIAS = "attune_score_gain", "attune_score_bias"
 
 
@@ -50,7 +51,8 @@ def _from_folder(kind: Any, source: str | Path, *, may_be_new: Sequence[str] = (
     except Exception as error:  # Of a folder that does not fit together the library raises anything.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"The model {name} cannot be loaded: {reason[:300]}") from error
-    if missing := sorted(set(report["missing_keys"]) - set(may_be_new)):
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(tuple(may_be_new)))
+    if missing:
         raise ValueError(f"The weights of {name} lack {missing[0]} ({len(missing)} in all): they are of another model.")
     for key, parameter in model.named_parameters():
         if parameter.numel() and not all(map(math.isfinite, torch.stack(parameter.detach().aminmax()).tolist())):
@@ -117,10 +119,26 @@ class RewardModel(nn.Module):
         return self.classifier.base_model
 
     @property
+    def is_encoder(self) -> bool:
+        """Whether a score is what the classifier says of the whole sequence, not a head on its last token."""
+        return not isinstance(getattr(self.classifier, "score", None), nn.Linear)
+
+    @property
     def head(self) -> nn.Linear:
         """Hidden state to raw score."""
-        head: nn.Linear = self.classifier.score
-        return head
+        return linear_head(self.classifier) if self.is_encoder else self.classifier.score
+
+    def last_states(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(batch, width) hidden states at the last real token of each row."""
+        states = self.trunk(
+            input_ids=ids,
+            attention_mask=attention_mask.long(),
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        places = torch.arange(ids.shape[1], device=ids.device)
+        last = (places * attention_mask).argmax(dim=1)
+        return states[torch.arange(len(ids), device=ids.device), last]
 
     def raw(self, states: Tensor) -> Tensor:
         """Scores before gain and bias, in float32: (...,) from (..., width)."""
@@ -139,12 +157,17 @@ def new_reward_model(
     Source of the head's scale: summarize_from_feedback, `reward.py`; it starts the loss at ln 2.
     """
     classifier = _load_classifier(source, tokenizer=tokenizer, dtype=dtype, may_be_new=NEW_HEADS)
-    head = classifier.score
+    model = RewardModel(classifier)
+    if model.is_encoder and wants_mean(source):
+        add_mean_layer(classifier)
+    head = model.head
     generator = torch.Generator().manual_seed(seed)
     std = 1 / math.sqrt(head.in_features + 1)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * std)
-    return RewardModel(classifier)
+        if head.bias is not None:
+            head.bias.zero_()
+    return model
 
 
 def load_reward_model(source: str | Path, *, tokenizer: Any, dtype: torch.dtype = torch.float32) -> RewardModel:
@@ -164,11 +187,7 @@ def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype, 
     classifier = _from_folder(
         AutoModelForSequenceClassification, source, num_labels=1, dtype=dtype, may_be_new=may_be_new
     )
-    if not isinstance(getattr(classifier, "score", None), nn.Linear):
-        raise ValueError(
-            f"{Path(source).name} is a {classifier.config.model_type} model, whose scores are not a linear head on "
-            "one token. Use a causal language model as the trunk of a reward model."
-        )
+    linear_head(classifier)
     classifier.config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > classifier.get_input_embeddings().num_embeddings:
         classifier.resize_token_embeddings(len(tokenizer))
@@ -178,10 +197,14 @@ def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype, 
 def save_reward_model(model: RewardModel, tokenizer: Any, out: Path) -> None:
     """A folder for `AutoModelForSequenceClassification`: the gain is folded into the head, the bias into the config."""
     classifier = copy.deepcopy(model.classifier)
+    head, bias = linear_head(classifier), model.bias
     with torch.no_grad():
-        classifier.score.weight.mul_(model.gain)
+        head.weight.mul_(model.gain)
+        if head.bias is not None:
+            head.bias.mul_(model.gain).add_(bias)
+            bias = 0.0
     setattr(classifier.config, GAIN, 1.0)
-    setattr(classifier.config, BIAS, model.bias)
+    setattr(classifier.config, BIAS, bias)
     out.mkdir(parents=True, exist_ok=True)
     classifier.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
@@ -198,35 +221,50 @@ def score(
     batch_size: int = 32,
 ) -> list[float]:
     """The reward model's score of each response to its prompt."""
-    pairs = [
-        fit(
-            encode_prompt(tokenizer, prompt),
-            encode_response(tokenizer, response),
-            max_length=max_length,
-            eos=tokenizer.eos_token_id,
-        )
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    scores = [0.0] * len(pairs)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = collate([pairs[row] for row in rows], pad=tokenizer.pad_token_id)
-        place = model.head.weight.device
+    max_length = min(max_length, longest_input(model))
+    scores = [0.0] * len(prompts)
+    place = model.head.weight.device
+    batches = token_batches(tokenizer, prompts, responses, max_length=max_length, batch_size=batch_size)
+    for rows, batch in batches:
         values = score_ids(model, batch.ids.to(place), batch.attention_mask.to(place))
         for row, value in zip(rows, values.tolist(), strict=True):
             scores[row] = value
     return scores
 
 
+def token_batches(
+    tokenizer: Any, prompts: Sequence[Prompt], responses: Sequence[str], *, max_length: int, batch_size: int = 32
+) -> Iterator[tuple[list[int], Batch]]:
+    """(places, batch) of prompts with their responses, alike in length within a batch."""
+    eos, first = tokenizer.eos_token_id, first_id(tokenizer)
+    pairs = [
+        fit(
+            encode_prompt(tokenizer, prompt),
+            encode_response(tokenizer, response),
+            max_length=max_length,
+            eos=eos,
+            first=first,
+        )
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield rows, collate([pairs[row] for row in rows], pad=tokenizer.pad_token_id)
+
+
+def longest_input(model: RewardModel) -> int:
+    """Tokens that an encoder has positions for; a language model is not held to its number here."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return int(positions) - 2 if model.is_encoder and positions else 2**31
+
+
 def score_ids(model: RewardModel, ids: Tensor, attention_mask: Tensor) -> Tensor:
     """(batch,) scores at the last real token of each row, whatever the padding."""
-    states = model.trunk(
-        input_ids=ids, attention_mask=attention_mask.long(), position_ids=position_ids(attention_mask), use_cache=False
-    ).last_hidden_state
-    places = torch.arange(ids.shape[1], device=ids.device)
-    last = (places * attention_mask).argmax(dim=1)
-    return model.normalised(model.raw(states[torch.arange(len(ids), device=ids.device), last]))
+    if model.is_encoder:
+        logits = model.classifier(input_ids=ids, attention_mask=attention_mask.long()).logits
+        return model.normalised(logits.squeeze(-1).float())
+    return model.normalised(model.raw(model.last_states(ids, attention_mask)))
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -4,23 +4,46 @@ Each ranking is one batch element and each of its K responses is forwarded once,
 (InstructGPT, arXiv:2203.02155, section 3.5). Where the model allows it, the prompt is forwarded once too.
 """
 
+import logging
 import math
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from worker.rlhf import optim
 from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
-from worker.rlhf.modeling import RewardModel, new_reward_model, save_reward_model, score_ids
-from worker.rlhf.tokens import collate, encode_prompt, encode_response, fit, load_tokenizer
+from worker.rlhf.encoders import linear_head
+from worker.rlhf.ensemble import Heads, become_the_mean, bootstrap_weights, new_heads, save_heads
+from worker.rlhf.losses import (
+    LOSSES,
+    TIES,
+    davidson_losses,
+    plackett_luce_loss,
+    preference_pairs,
+    ranking_loss,
+    rao_kupper_losses,
+    tied_pairs,
+)
+from worker.rlhf.modeling import (
+    RewardModel,
+    load_reward_model,
+    longest_input,
+    new_reward_model,
+    save_reward_model,
+    score_ids,
+)
+from worker.rlhf.packing import Encoded, by_length, last_layer_at, lay_out
+from worker.rlhf.raters import merge_raters
+from worker.rlhf.tokens import collate, encode_prompt, encode_response, first_id, fit, load_tokenizer
 from worker.rlhf.types import NotANumberError, Prompt, Ranking, Stats
+
+logger = logging.getLogger(__name__)
 
 SHARED_TOLERANCE = 1e-4
 
@@ -32,50 +55,51 @@ class RewardSettings:
     learning_rate: float = 3e-4  # Peak, for models of 1 to 10 million parameters.
     batch_size: int = 16  # Rankings per optimizer step.
     micro_batch_size: int = 8  # Rankings per forward; smaller needs less memory and changes nothing else.
+    micro_batch_tokens: int = 1024  # Tokens per forward, padding included; rows of like length share one.
     epochs: int = 1  # InstructGPT: more than one overfits.
     max_length: int = 256  # Prompt and one response together, in tokens.
     warmup_ratio: float = 0.05  # Share of steps in which the rate rises.
     weight_decay: float = 0.0  # As in summarize_from_feedback.
     label_smoothing: float = 0.0  # Share of preferences assumed to be mistaken.
     max_grad_norm: float = 1.0
+    loss: str = "bradley-terry"  # Over pairs; or "plackett-luce", over whole orders, which then ignores soft labels.
+    ties: str = "ignore"  # Or "davidson", "rao-kupper": ties are learned from, with the tie share of the data.
+    margin: float = 0.0  # Score distance asked for per unit of `strength` (Llama 2, arXiv:2307.09288, 3.2.2).
+    labels: str = "separate"  # Or "soft": raters of one comparison merge into the share of them behind each pair.
+    num_heads: int = 1  # More: an ensemble, whose spread is the uncertainty of a score.
+    lora_rank: int = 0  # Above 0: only adapters of this rank and the head are trained (arXiv:2106.09685).
+    precision: str = "float32"  # Or "bfloat16": forward and backward in it; weights, head and loss stay float32.
+    replay_share: float = 1.0  # Old rankings mixed in per new one, where a reward model is trained further.
     seed: int = 0
     checkpoint_seconds: float = 60.0
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """A ranking as token ids: the prompt once, the responses, and pairs (better, worse) of response indices."""
-
-    prompt: list[int]
-    responses: list[list[int]]
-    pairs: list[tuple[int, int]]
-    weight: float
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}.")
 
 
-def preference_pairs(ranks: Sequence[int | None]) -> list[tuple[int, int]]:
-    """(better, worse) indices of all responses ranked strictly: a tie, or an unranked response, prefers nothing."""
-    ranked = [(index, rank) for index, rank in enumerate(ranks) if rank is not None]
-    pairs = []
-    for (a, rank_a), (b, rank_b) in combinations(ranked, 2):
-        if rank_a != rank_b:
-            pairs.append((a, b) if rank_a < rank_b else (b, a))
-    return pairs
+CHOICES = {
+    "loss": LOSSES,
+    "ties": TIES,
+    "labels": ("separate", "soft"),
+    "precision": ("float32", "bfloat16"),
+}
+PRESETS: dict[str, dict[str, float]] = {
+    "small": {},  # The defaults: language models of 1 to 50 million parameters.
+    "encoder": {"learning_rate": 3e-5, "batch_size": 16, "micro_batch_tokens": 2048},  # Pretrained sentence encoders.
+    "large": {"learning_rate": 1e-5, "batch_size": 64},  # InstructGPT: 9e-6, 64 comparisons.
+}
+"""Values by name for a kind of trunk, on top of the defaults."""
 
 
-def ranking_loss(scores: Tensor, pairs: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Bradley-Terry over the pairs of one ranking, averaged, so that a ranking of nine outweighs no other.
+def preset(settings: RewardSettings, name: str) -> RewardSettings:
+    """A preset's values, where the settings still have their defaults."""
+    changed = {key: value for key, value in PRESETS[name].items() if getattr(settings, key) == getattr(DEFAULT, key)}
+    return replace(settings, **changed)  # type: ignore[arg-type]
 
-    -mean over pairs of (1 - e) log sigmoid(d) + e log sigmoid(-d), with d = score of better - score of worse.
 
-    Args:
-        scores: (K,) float32.
-        pairs: (P, 2) int64 indices (better, worse); P may be 0, and the loss is then 0 with zero gradient.
-    """
-    if len(pairs) == 0:
-        return scores.sum() * 0.0
-    difference = scores[pairs[:, 0]] - scores[pairs[:, 1]]
-    agreed, smoothed = logsigmoid(difference), logsigmoid(-difference)
-    return -((1 - label_smoothing) * agreed + label_smoothing * smoothed).mean()
+DEFAULT = RewardSettings()
 
 
 def train_reward_model(
@@ -87,6 +111,7 @@ def train_reward_model(
     checkpoints: CheckpointStore | None = None,
     heldout: Sequence[Ranking] = (),
     calibration: Sequence[tuple[Prompt, str]] = (),
+    replay: Sequence[Ranking] | None = None,
 ) -> Generator[Stats, None, None]:
     """Train on the trunk of `model_dir` and save to `out`; yields after each optimizer step.
 
@@ -94,94 +119,205 @@ def train_reward_model(
         heldout: rankings of prompts that are in no ranking learned from; the last stats evaluate on them.
         calibration: (prompt, response) samples of the reference policy; scores are shifted to mean 0 and scaled
             to deviation 1 on them, so that the KL coefficient keeps its meaning from one retraining to the next.
+        replay: old rankings. Where given, `model_dir` is a reward model that is trained further, head and all, on `rankings`
+            and `replay_share` times as many of these, against forgetting.
     """
     from worker.rlhf.evaluate import reward_report
 
     tokenizer = load_tokenizer(model_dir)
-    model = new_reward_model(model_dir, tokenizer=tokenizer, seed=settings.seed).to(optim.device())
-    weighted = [ranking for ranking in rankings if ranking.weight > 0]
-    items = [item for ranking in weighted if (item := encode_ranking(tokenizer, ranking, settings.max_length)).pairs]
-    if not items:
-        raise ValueError("No ranking prefers one response to another, so there is nothing to learn from.")
-    is_shared = can_share_prompts(model, items[: settings.micro_batch_size], pad=tokenizer.pad_token_id)
-    optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    is_continued = replay is not None
+    if replay is not None:
+        rankings = [*rankings, *_drawn(replay, round(settings.replay_share * len(rankings)), seed=settings.seed)]
+    start = load_reward_model if is_continued else partial(new_reward_model, seed=settings.seed)
+    model = start(model_dir, tokenizer=tokenizer).to(optim.device())
+    max_length = min(settings.max_length, longest_input(model))
+    items = encode_all(tokenizer, rankings, replace(settings, max_length=max_length))
+    job = _Job(model, items, settings, pad=tokenizer.pad_token_id)
     total = settings.epochs * optim.num_batches(len(items), settings.batch_size)
-    first = _resume(model, optimizer, checkpoints)
+    first = _resume(job.trained, job.optimizer, checkpoints)
     saved_at = time.monotonic()
     for step in range(first, total):
         rate = optim.warmup_then_linear(step, total, peak=settings.learning_rate, warmup_ratio=settings.warmup_ratio)
-        optim.set_learning_rate(optimizer, rate)
-        rows = optim.batch_of_step(items, step, batch_size=settings.batch_size, seed=settings.seed)
-        stats = _step(model, optimizer, rows, settings, pad=tokenizer.pad_token_id, is_shared=is_shared)
+        optim.set_learning_rate(job.optimizer, rate)
+        stats = job.step(optim.batch_of_step(items, step, batch_size=settings.batch_size, seed=settings.seed))
         if not math.isfinite(stats["loss"]):
             raise NotANumberError(f"The loss of the reward model stopped being a number at step {step + 1}.")
         if checkpoints is not None and time.monotonic() - saved_at >= settings.checkpoint_seconds:
-            _save(checkpoints, step + 1, model, optimizer)
+            _save(checkpoints, step + 1, job.trained, job.optimizer)
             saved_at = time.monotonic()
         yield {"phase": "reward", "step": step + 1, "total_steps": total, "learning_rate": rate, **stats}
-    normalise(model, tokenizer, calibration, max_length=settings.max_length)
+    job.finish()
+    normalise(model, tokenizer, calibration, max_length=max_length)
     save_reward_model(model, tokenizer, out)
-    report = reward_report(model, tokenizer, heldout, max_length=settings.max_length)
-    yield {"phase": "reward_done", "step": total, "total_steps": total, "num_rankings": len(items), **report}
+    if job.heads is not None:
+        save_heads(model, job.heads, out)
+    report = reward_report(model, tokenizer, heldout, max_length=max_length, details=out / "evaluation.json")
+    told = {"num_rankings": len(items), "is_prompt_shared": int(job.is_shared)}
+    yield {"phase": "reward_done", "step": total, "total_steps": total, **told, **report}
 
 
-def encode_ranking(tokenizer: Any, ranking: Ranking, max_length: int) -> Encoded:
+def encode_all(tokenizer: Any, rankings: Sequence[Ranking], settings: RewardSettings) -> list[Encoded]:
+    """The rankings that something can be learned from, as the settings want them.
+
+    Raises:
+        ValueError: there is none.
+    """
+    weighted = [ranking for ranking in rankings if ranking.weight > 0]
+    if settings.labels == "soft":
+        weighted = merge_raters(weighted)
+    items = [encode_ranking(tokenizer, ranking, settings.max_length, margin=settings.margin) for ranking in weighted]
+    if not any(item.pairs for item in items):
+        raise ValueError("No ranking prefers one response to another, so there is nothing to learn from.")
+    learns_ties = settings.ties != "ignore"
+    kept = [item for item in items if item.pairs or (learns_ties and item.ties)]
+    return [replace(item, index=index) for index, item in enumerate(kept)]
+
+
+def tie_share(items: Sequence[Encoded]) -> float:
+    """Share of pairs that were called equal, each ranking weighing the same; what a tie model is told."""
+    shares = [len(item.ties) / (len(item.ties) + len(item.pairs)) for item in items if item.ties or item.pairs]
+    return min(max(sum(shares) / max(len(shares), 1), 0.01), 0.9)
+
+
+def _drawn(old: Sequence[Ranking], count: int, *, seed: int) -> list[Ranking]:
+    """A sample of old rankings, without repetition."""
+    order = torch.randperm(len(old), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [old[index] for index in order[:count]]
+
+
+class _Job:
+    """What one step needs: the model, its heads and adapters, the optimizer, and how rows are forwarded."""
+
+    def __init__(self, model: RewardModel, items: Sequence[Encoded], settings: RewardSettings, *, pad: int) -> None:
+        self.model, self.settings, self.pad = model, settings, pad
+        self.is_shared = can_share_prompts(model, items[: min(settings.micro_batch_size, 4)], pad=pad)
+        if not self.is_shared and not model.is_encoder:
+            logger.warning("This model scores otherwise when a prompt is shared: each response is forwarded alone.")
+        self.adapters = add_adapters(model, settings.lora_rank) if settings.lora_rank else None
+        self.heads: Heads | None = None
+        if settings.num_heads > 1:
+            self.heads = new_heads(model, settings.num_heads, seed=settings.seed)
+            model.head.requires_grad_(requires_grad=False)
+        self.trained = nn.ModuleList([model, self.heads]) if self.heads is not None else model
+        self.optimizer = _adamw(self.trained, settings)
+        self.terms = LossTerms(settings.label_smoothing, settings.loss, settings.ties, tie_share(items))
+
+    def step(self, rows: Sequence[Encoded]) -> dict[str, float]:
+        """One optimizer step; parts give the gradient of the whole batch, because all divide by its weight."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total_weight = max(sum(item.weight for item in rows), 1e-9)
+        loss_sum, right, pairs = 0.0, 0, 0
+        for part in self._parts(rows):
+            loss, scores = self._loss(part)
+            (loss / total_weight).backward()
+            loss_sum += float(loss.detach()) / total_weight
+            for values, item in zip(scores, part, strict=True):
+                right += sum(bool(values[better] > values[worse]) for better, worse in item.pairs)
+                pairs += len(item.pairs)
+        norm = optim.clip_gradients(self.trained, self.settings.max_grad_norm)
+        self.optimizer.step()
+        return {"loss": loss_sum, "train_accuracy": right / max(pairs, 1), "gradient_norm": norm}
+
+    def finish(self) -> None:
+        """Leave a plain reward model: adapters merged, the mean of the heads as its head."""
+        if self.adapters is not None:
+            self.model.classifier = self.adapters.merge_and_unload()
+        if self.heads is not None:
+            become_the_mean(self.model, self.heads)
+
+    def _parts(self, rows: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+        at_most = {"max_items": self.settings.micro_batch_size, "max_tokens": self.settings.micro_batch_tokens}
+        return by_length(rows, width=row_tokens if self.is_shared else separate_tokens, **at_most)
+
+    def _loss(self, part: Sequence[Encoded]) -> tuple[Tensor, list[Tensor]]:
+        """Weighted sum over rankings, and their scores; of an ensemble, the mean over its heads."""
+        scores_of = shared_scores if self.is_shared else separate_scores
+        is_low = self.settings.precision == "bfloat16"
+        with torch.autocast(self.model.head.weight.device.type, torch.bfloat16, enabled=is_low):
+            columns = scores_of(self.model, part, pad=self.pad, read=self.heads)
+        if self.heads is None:
+            return batch_loss(columns, part, terms=self.terms), [values.detach() for values in columns]
+        loss = columns[0].sum() * 0.0
+        weights = [bootstrap_weights(i.index, self.settings.num_heads, seed=self.settings.seed) for i in part]
+        for head in range(self.settings.num_heads):
+            weighted = [replace(i, weight=i.weight * float(w[head])) for i, w in zip(part, weights, strict=True)]
+            one = batch_loss([values[:, head] for values in columns], weighted, terms=self.terms)
+            loss = loss + one / self.settings.num_heads
+        return loss, [values.detach().mean(dim=1) for values in columns]
+
+
+def add_adapters(model: RewardModel, rank: int) -> Any:
+    """Low-rank adapters on all linear maps of the trunk; they and the head are what is trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="SEQ_CLS")
+    adapted = get_peft_model(model.classifier, config)
+    model.classifier = adapted.base_model.model
+    for parameter in linear_head(model.classifier).parameters():
+        parameter.requires_grad_(requires_grad=True)
+    return adapted
+
+
+def _adamw(model: nn.Module, settings: RewardSettings) -> torch.optim.AdamW:
+    """AdamW in one kernel; eps 1e-5 ("The N implementation details of RLHF with PPO", detail 5)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(
+        trained, lr=settings.learning_rate, eps=1e-5, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def encode_ranking(tokenizer: Any, ranking: Ranking, max_length: int, *, margin: float = 0.0) -> Encoded:
     """Token ids; all responses share identical prompt ids, cut alike so that the longest fits."""
-    prompt = encode_prompt(tokenizer, ranking.prompt)
+    prompt, eos = encode_prompt(tokenizer, ranking.prompt), tokenizer.eos_token_id
     room = max(max_length // 2, max_length - len(prompt))  # As `fit` gives it, so that scoring cuts alike.
     responses = [encode_response(tokenizer, text, max_length=room) for text in ranking.responses]
-    prompt, _ = fit(prompt, max(responses, key=len), max_length=max_length, eos=tokenizer.eos_token_id)
-    return Encoded(prompt, responses, preference_pairs(ranking.ranks), ranking.weight)
+    longest = max(responses, key=len)
+    prompt, _ = fit(prompt, longest, max_length=max_length, eos=eos, first=first_id(tokenizer))
+    if ranking.preferences:
+        pairs = [(a, b) for a, b, _ in ranking.preferences]
+        targets = [share for _, _, share in ranking.preferences]
+        return Encoded(prompt, responses, pairs, ranking.weight, targets=targets, ranks=ranking.ranks)
+    pairs = preference_pairs(ranking.ranks)
+    margins = [margin * ranking.strength] * len(pairs) if margin and ranking.strength else []
+    ties = tied_pairs(ranking.ranks)
+    return Encoded(prompt, responses, pairs, ranking.weight, ties=ties, margins=margins, ranks=ranking.ranks)
 
 
-def separate_scores(model: RewardModel, items: Sequence[Encoded], *, pad: int) -> list[Tensor]:
-    """Raw scores, one forward per response: a (K,) tensor for each ranking."""
+def separate_scores(
+    model: RewardModel, items: Sequence[Encoded], *, pad: int, read: Callable[[Tensor], Tensor] | None = None
+) -> list[Tensor]:
+    """Raw scores, one forward per response: a (K,) tensor for each ranking, or what `read` makes of end states."""
     pairs = [(item.prompt, response) for item in items for response in item.responses]
     batch = collate(pairs, pad=pad)
     place = model.head.weight.device
-    scores = (score_ids(model, batch.ids.to(place), batch.attention_mask.to(place)) - model.bias) / model.gain
+    ids, mask = batch.ids.to(place), batch.attention_mask.to(place)
+    if read is not None:
+        scores = read(model.last_states(ids, mask))
+    else:
+        scores = (score_ids(model, ids, mask) - model.bias) / model.gain
     return list(scores.split([len(item.responses) for item in items]))
 
 
-def shared_scores(model: RewardModel, items: Sequence[Encoded], *, pad: int) -> list[Tensor]:
-    """Raw scores with the prompt forwarded once per ranking: a (K,) tensor for each.
+def shared_scores(
+    model: RewardModel, items: Sequence[Encoded], *, pad: int, read: Callable[[Tensor], Tensor] | None = None
+) -> list[Tensor]:
+    """The same with the prompt forwarded once per ranking.
 
-    Row: prompt, response 1, ..., response K, padding. Segment 0 is the prompt, k the k-th response. A token sees
-    its own response and the prompt, up to itself; positions restart after the prompt.
+    A token sees its own response and the prompt, up to itself; positions restart after the prompt. The last layer is
+    computed at the ends of responses only.
     """
     place = model.head.weight.device
-    width = max(len(item.prompt) + sum(map(len, item.responses)) for item in items)
-    ids = torch.full((len(items), width), pad)
-    segments = torch.full((len(items), width), -1)
-    positions = torch.zeros((len(items), width), dtype=torch.long)
-    ends: list[Tensor] = []
-    for row, item in enumerate(items):
-        ends.append(_lay_out(item, ids[row], segments[row], positions[row]))
-    causal = torch.ones(width, width, dtype=torch.bool).tril()
-    same = (segments[:, None, :] == segments[:, :, None]) | (segments[:, None, :] == 0)
-    visible = (same & causal) | torch.eye(width, dtype=torch.bool)  # The diagonal keeps padded rows finite.
-    mask = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)[:, None]
-    states = model.trunk(
-        input_ids=ids.to(place),
-        attention_mask=mask.to(place, model.head.weight.dtype),
-        position_ids=positions.to(place),
-        use_cache=False,
-    ).last_hidden_state
-    return [model.raw(states[row, last.to(place)]) for row, last in enumerate(ends)]
-
-
-def _lay_out(item: Encoded, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    """Fill one row in place; returns where each response ends, (K,)."""
-    start = len(item.prompt)
-    ids[:start], segments[:start], positions[:start] = torch.tensor(item.prompt), 0, torch.arange(start)
-    ends = []
-    for k, response in enumerate(item.responses, start=1):
-        end = start + len(response)
-        ids[start:end], segments[start:end] = torch.tensor(response), k
-        positions[start:end] = torch.arange(len(item.prompt), len(item.prompt) + len(response))
-        ends.append(end - 1)
-        start = end
-    return torch.tensor(ends)
+    rows = lay_out(items, pad=pad)
+    lines = torch.cat([torch.full_like(last, row) for row, last in enumerate(rows.ends)]).to(place)
+    ends = torch.cat(rows.ends).to(place)
+    with last_layer_at(model.trunk, lines, ends):
+        states = model.trunk(
+            input_ids=rows.ids.to(place),
+            attention_mask=rows.mask(model.trunk.dtype).to(place),
+            position_ids=rows.positions.to(place),
+            use_cache=False,
+        ).last_hidden_state
+    return list((read or model.raw)(states[lines, ends]).split([len(last) for last in rows.ends]))
 
 
 @torch.no_grad()
@@ -190,6 +326,8 @@ def can_share_prompts(model: RewardModel, items: Sequence[Encoded], *, pad: int)
 
     Sliding windows do not, and short samples would not show it: our mask replaces theirs.
     """
+    if model.is_encoder:
+        return False  # Its prompt looks at the response.
     if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
         return False
     try:
@@ -199,39 +337,65 @@ def can_share_prompts(model: RewardModel, items: Sequence[Encoded], *, pad: int)
     return all((a - b).abs().max() < SHARED_TOLERANCE for a, b in zip(shared, separate, strict=True))
 
 
-def batch_loss(scores: Sequence[Tensor], items: Sequence[Encoded], *, label_smoothing: float) -> Tensor:
+def row_tokens(item: Encoded) -> int:
+    """Tokens of a ranking whose prompt is shared."""
+    return item.num_tokens
+
+
+def separate_tokens(item: Encoded) -> int:
+    """Tokens of a ranking's separate sequences, padded to the longest."""
+    return (len(item.prompt) + max(map(len, item.responses))) * len(item.responses)
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Which loss: the settings' words, and the share of ties in the data."""
+
+    label_smoothing: float = 0.0
+    loss: str = "bradley-terry"
+    ties: str = "ignore"
+    tie_share: float = 0.0
+
+
+def batch_loss(
+    scores: Sequence[Tensor],
+    items: Sequence[Encoded],
+    *,
+    label_smoothing: float = 0.0,
+    terms: LossTerms | None = None,
+) -> Tensor:
     """Weighted sum of the rankings' losses; the caller divides by the whole batch's weights."""
-    losses = [
-        item.weight
-        * ranking_loss(values, torch.tensor(item.pairs, device=values.device), label_smoothing=label_smoothing)
-        for values, item in zip(scores, items, strict=True)
-    ]
+    terms = terms or LossTerms(label_smoothing)
+    losses = [item.weight * one_loss(values, item, terms) for values, item in zip(scores, items, strict=True)]
     return torch.stack(losses).sum()
 
 
-def _step(
-    model: RewardModel,
-    optimizer: torch.optim.Optimizer,
-    rows: Sequence[Encoded],
-    settings: RewardSettings,
-    *,
-    pad: int,
-    is_shared: bool,
-) -> dict[str, float]:
-    optimizer.zero_grad(set_to_none=True)
-    total_weight = max(sum(item.weight for item in rows), 1e-9)
-    loss_sum, right, pairs = 0.0, 0, 0
-    for part in optim.micro_batches(rows, settings.micro_batch_size):
-        scores = (shared_scores if is_shared else separate_scores)(model, part, pad=pad)
-        loss = batch_loss(scores, part, label_smoothing=settings.label_smoothing) / total_weight
-        loss.backward()
-        loss_sum += float(loss.detach())
-        for values, item in zip(scores, part, strict=True):
-            right += sum(bool(values[better] > values[worse]) for better, worse in item.pairs)
-            pairs += len(item.pairs)
-    norm = optim.clip_gradients(model, settings.max_grad_norm)
-    optimizer.step()
-    return {"loss": loss_sum, "train_accuracy": right / max(pairs, 1), "gradient_norm": norm}
+def one_loss(scores: Tensor, item: Encoded, terms: LossTerms) -> Tensor:
+    """The loss of one ranking: (K,) scores to a number."""
+
+    def column(values: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=scores.device)
+
+    if terms.loss == "plackett-luce" and not item.targets:
+        return plackett_luce_loss(scores, item.ranks)
+    pairs = column(item.pairs, torch.long).reshape(-1, 2)
+    if terms.ties != "ignore" and not item.targets:
+        return _loss_with_ties(scores, pairs, column(item.ties, torch.long).reshape(-1, 2), terms)
+    return ranking_loss(
+        scores,
+        pairs,
+        label_smoothing=terms.label_smoothing,
+        targets=column(item.targets, scores.dtype) if item.targets else None,
+        margins=column(item.margins, scores.dtype) if item.margins else None,
+    )
+
+
+def _loss_with_ties(scores: Tensor, pairs: Tensor, ties: Tensor, terms: LossTerms) -> Tensor:
+    """Mean over all pairs, ordered or tied, of -log P of what the rater said."""
+    model_of = davidson_losses if terms.ties == "davidson" else rao_kupper_losses
+    wins, _ = model_of(scores[pairs[:, 0]] - scores[pairs[:, 1]], tie_share=terms.tie_share)
+    _, equal = model_of(scores[ties[:, 0]] - scores[ties[:, 1]], tie_share=terms.tie_share)
+    return torch.cat([wins, equal]).mean()
 
 
 def normalise(

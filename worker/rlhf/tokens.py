@@ -17,6 +17,8 @@ PLAIN_TEMPLATE = (
     "{{ message['content'] }}\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
+ENCODER_TEMPLATE = "{{ cls_token }}" + PLAIN_TEMPLATE
+
 
 def load_tokenizer(source: str | Path) -> Any:
     """A tokenizer with an end-of-sequence token and a padding token that is not it.
@@ -34,6 +36,8 @@ def load_tokenizer(source: str | Path) -> Any:
     except Exception as error:  # Of a folder without a whole tokenizer the library raises anything.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"The tokenizer of {Path(source).name} cannot be loaded: {reason[:300]}") from error
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None and tokenizer.cls_token_id is not None:
+        tokenizer.eos_token, tokenizer.chat_template = tokenizer.sep_token, ENCODER_TEMPLATE  # An encoder's.
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer of {source} has no end-of-sequence token; responses could not end.")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -64,13 +68,27 @@ def encode_response(tokenizer: Any, response: str, *, max_length: int | None = N
     return [*ids, tokenizer.eos_token_id]
 
 
-def fit(prompt_ids: list[int], response_ids: list[int], *, max_length: int, eos: int) -> tuple[list[int], list[int]]:
-    """Cut to `max_length` tokens together: the response keeps at most half and its end, the prompt its latest part."""
+def first_id(tokenizer: Any) -> int | None:
+    """The token that each input of an encoder begins with, however its prompt is cut."""
+    is_encoder = (tokenizer.chat_template or "").startswith("{{ cls_token }}")
+    return tokenizer.cls_token_id if is_encoder else None
+
+
+def fit(
+    prompt_ids: list[int], response_ids: list[int], *, max_length: int, eos: int, first: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Cut to `max_length` tokens together: the response keeps at most half and its end, the prompt its latest part.
+
+    Where `first` is given, the prompt still begins with it.
+    """
     if len(response_ids) > max_length // 2 and len(prompt_ids) + len(response_ids) > max_length:
         room = max(max_length // 2, max_length - len(prompt_ids))
         response_ids = [*response_ids[: room - 1], eos]
     room = max_length - len(response_ids)
-    return (prompt_ids[-room:] if room > 0 else []), response_ids
+    kept = prompt_ids[-room:] if room > 0 else []
+    if first is not None and kept:
+        kept = [first, *kept[1:]]
+    return kept, response_ids
 
 
 def encode_demonstration(tokenizer: Any, item: Demonstration, max_length: int) -> tuple[list[int], list[int]]:

@@ -27,7 +27,11 @@ Stats = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class Ranking:
-    """One rater's weak order: rank 1 is best, equal ranks are tied, None is unranked."""
+    """One rater's weak order: rank 1 is best, equal ranks are tied, None is unranked.
+
+    strength: how much better the rater said the better one is, 0 (not said) and up; it may become a margin.
+    preferences: (a, b, probability that a is better) in place of ranks, where raters of one comparison were merged.
+    """
 
     prompt: Prompt
     responses: tuple[str, ...]
@@ -35,6 +39,8 @@ class Ranking:
     weight: float = 1.0
     rater: str | None = None
     topic: str | None = None
+    strength: float = 0.0
+    preferences: tuple[tuple[int, int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
         return _transcripts(row, where)
     if "chosen" in row:
         chosen, rejected = _reply(row, "chosen", where), _reply(row, "rejected", where)
-        return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), _weight(row, where))
+        strength = _weight(row, where, name="strength", default=0.0)
+        return Ranking(_prompt(row, where), (chosen, rejected), (1, 2), _weight(row, where), strength=strength)
     responses, ranks = row.get("responses"), row.get("ranks")
     if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
         raise DataError(f"{where}: expected `responses`, a list of texts.")
@@ -129,8 +136,9 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
         raise DataError(f"{where}: expected `ranks`, as many as there are responses ({len(responses)}).")
     if not all(rank is None or (type(rank) is int and rank >= 1) for rank in ranks):
         raise DataError(f"{where}: a rank is a whole number from 1 (best), or null for unranked.")
-    extra = {name: row[name] if isinstance(row.get(name), str) else None for name in ("rater", "topic")}
-    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), _weight(row, where), **extra)
+    extra: dict[str, Any] = {name: row[name] if isinstance(row.get(name), str) else None for name in ("rater", "topic")}
+    weight, strength = _weight(row, where), _weight(row, where, name="strength", default=0.0)
+    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), weight, strength=strength, **extra)
 
 
 def _transcripts(row: dict[str, Any], where: str) -> Ranking:
@@ -170,8 +178,8 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     return value
 
 
-def _weight(row: dict[str, Any], where: str) -> float:
-    value = row.get("weight", 1.0)
+def _weight(row: dict[str, Any], where: str, *, name: str = "weight", default: float = 1.0) -> float:
+    value = row.get(name, default)
     if type(value) not in {int, float} or not math.isfinite(value) or value < 0:
-        raise DataError(f"{where}: expected `weight`, a number of 0 or more, found {json.dumps(value)}.")
+        raise DataError(f"{where}: expected `{name}`, a number of 0 or more, found {json.dumps(value)}.")
     return float(value)

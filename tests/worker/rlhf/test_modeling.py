@@ -105,15 +105,6 @@ def test_folders_that_could_run_code_are_refused(tiny_base: Path, tmp_path: Path
         load_policy(tmp_path)
 
 
-def test_encoders_are_refused_with_a_sentence(tokenizer: Any, tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
-
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a bert model"):
-        new_reward_model(tmp_path, tokenizer=tokenizer, seed=0)
-
-
 def test_another_architecture_works_as_policy_and_as_reward_model(tokenizer: Any, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
