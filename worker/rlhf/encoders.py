@@ -67,7 +67,7 @@ def add_mean_layer(classifier: Any) -> None:
         layer.attention.self.layer_idx = len(encoder.layer)
     for parameter in layer.parameters():
         parameter.zero_()
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
     for part, scale in ((layer.attention.self.value, 1.0), (layer.attention.output.dense, MEAN_WEIGHT)):
         nn.init.eye_(part.weight).mul_(scale)
     for norm in (layer.attention.output.LayerNorm, layer.output.LayerNorm):

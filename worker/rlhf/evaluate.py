@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from worker.rlhf.calibration import breakdown, calibration_report, judged_pairs
+from worker.rlhf.losses import preference_pairs
 from worker.rlhf.modeling import RewardModel, score
-from worker.rlhf.reward_model import preference_pairs
 from worker.rlhf.rollout import SamplingSettings, policy_logprobs, sample_responses
 from worker.rlhf.types import Prompt, Ranking, Sampled, Stats
 

@@ -254,7 +254,7 @@ def add_adapters(model: RewardModel, rank: int) -> Any:
     adapted = get_peft_model(model.classifier, config)
     model.classifier = adapted.base_model.model
     for parameter in linear_head(model.classifier).parameters():
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad = True
     return adapted
 
 
