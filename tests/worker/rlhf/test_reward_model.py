@@ -12,15 +12,14 @@ import torch
 from tests.worker.rlhf.conftest import ask
 from worker.rlhf import optim
 from worker.rlhf.checkpoint import CheckpointStore
+from worker.rlhf.losses import preference_pairs, ranking_loss
 from worker.rlhf.modeling import RewardModel, load_reward_model, new_reward_model, score
+from worker.rlhf.packing import Encoded
 from worker.rlhf.reward_model import (
-    Encoded,
     RewardSettings,
     batch_loss,
     can_share_prompts,
     encode_ranking,
-    preference_pairs,
-    ranking_loss,
     separate_scores,
     shared_scores,
     train_reward_model,
