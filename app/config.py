@@ -1,13 +1,16 @@
 """Settings, read once from the environment. Each is documented here, where it is declared."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
+
+from app.errors import AppError
 
 
 class Settings(BaseSettings):
@@ -43,7 +46,6 @@ class Settings(BaseSettings):
     session_absolute_hours: int = Field(168, ge=1, description="A session ends after this long, used or not.")
     max_body_bytes: int = Field(262_144, ge=1024, description="Largest body of an ordinary request.")
     max_import_bytes: int = Field(1_073_741_824, ge=1024, description="Largest file that may be imported.")
-    max_text_bytes: int = Field(200_000, ge=1000, description="Longest prompt or response, in bytes of UTF-8.")
     metrics_token: str = Field("", description="Bearer token for /metrics; empty allows loopback clients only.")
     sampler_url: str = Field("", description="OpenAI-compatible address of the sampler, for live text.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
@@ -109,7 +111,36 @@ class Settings(BaseSettings):
         return self.data_dir / "uploads"
 
 
+class BadEnvironment(AppError):
+    """A variable of the environment has a value that cannot be used."""
+
+
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+    """The settings of this process.
+
+    Raises:
+        BadEnvironment: naming the variable and what was expected, never its value, which may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        sentence = _complaint(error)
+    except SettingsError as error:  # A list that is not JSON.
+        name = re.search(r'field "(\w+)"', str(error))
+        sentence = f'{_variable(name[1] if name else "?")} should be JSON, such as ["a.example.org"].'
+    raise BadEnvironment(f"{sentence} Mend the environment; docs/settings.md describes each variable.")
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first thing that is wrong, in a sentence."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    said = first["msg"].removeprefix("Value error, ").split(", unable")[0].rstrip(".")
+    if not first["loc"]:  # Of several settings together; our own sentence names them.
+        return f"{said}."
+    return f"{_variable(str(first['loc'][0]))}: {said.replace('Input should be', 'it should be')}."
+
+
+def _variable(name: str) -> str:
+    """What a setting is called in the environment; those with an alias go by that."""
+    return name if name.isupper() else f"ATTUNE_{name.upper()}"

@@ -1,6 +1,7 @@
 """Turning text into safe HTML, and numbers and times into words. The one place that makes Markup."""
 
 import datetime as dt
+import re
 from functools import lru_cache
 
 import nh3
@@ -38,6 +39,12 @@ def plain(text: str) -> Markup:
     return escape(text)
 
 
+def ticked(text: str) -> Markup:
+    """A sentence of ours, in which names stand between backticks, as on a terminal: on a page they are code."""
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def ago(moment: dt.datetime | None) -> str:
     """How long ago, in words: "just now", "5 minutes ago", "3 days ago"; "never" for None."""
     if moment is None:
@@ -56,5 +63,5 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share as a percentage; an en dash when there is none."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    """A share as a percentage, its sign after a space that never breaks; an en dash when there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"

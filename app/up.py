@@ -185,7 +185,8 @@ def _print_ways_in(settings: Settings, console: Console) -> None:
     from app.demo.seed import sign_in_links
 
     console.print(
-        f"\n[bold]Attune is at {settings.public_url}[/bold]  (Ctrl-C stops it; the next start keeps everything)"
+        f"\n[bold]Attune is at {settings.public_url}[/bold]  (Ctrl-C stops it; the next start keeps everything)",
+        soft_wrap=True,
     )
     engine = make_engine(settings)
     with transaction(engine) as session:

@@ -57,7 +57,8 @@ def templates() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.globals.update(asset=assets.url, now=lambda: dt.datetime.now(dt.UTC))
-    environment.filters.update(markdown=texts.markdown, ago=texts.ago, number=texts.number, percent=texts.percent)
+    environment.filters.update(markdown=texts.markdown, ticked=texts.ticked)
+    environment.filters.update(ago=texts.ago, number=texts.number, percent=texts.percent)
     return environment
 
 

@@ -158,8 +158,8 @@ def project_rows() -> list[str]:
 
     columns = Project.__table__.columns
     rows = [
-        row(name, columns[name].default.arg, f"from {low:,}, up to {high:,}", words)
-        for name, (low, high, words) in NUMBERS.items()
+        row(name, columns[name].default.arg, f"from {number.low:,}, up to {number.high:,}", number.help)
+        for name, number in NUMBERS.items()
     ]
     return rows + [row(name, columns[name].default.arg, "", words) for name, words in SWITCHES.items()]
 

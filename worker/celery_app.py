@@ -4,9 +4,14 @@ from celery import Celery
 from celery.signals import setup_logging
 
 from app.celery_settings import CELERY_SETTINGS
-from app.config import get_settings
+from app.config import BadEnvironment, get_settings
 
-celery_app = Celery("attune", broker=get_settings().redis_url, include=["worker.tasks"])
+try:
+    _broker = get_settings().redis_url
+except BadEnvironment as refusal:  # A worker that cannot start says why in a sentence.
+    raise SystemExit(f"attune: {refusal.message}") from None
+
+celery_app = Celery("attune", broker=_broker, include=["worker.tasks"])
 celery_app.conf.update(CELERY_SETTINGS)
 app = celery_app
 

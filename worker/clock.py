@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.config import get_settings
+from app.config import BadEnvironment, get_settings
 from app.db import transaction
 from app.projects.models import Project
 from app.queue import send_unsent
@@ -64,4 +64,7 @@ def look_after(session: Session) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BadEnvironment as refusal:
+        raise SystemExit(f"attune: {refusal.message}") from None

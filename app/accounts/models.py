@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.accounts.browsers import browser_in_words
 from app.db import Base, Key, Now
 
 
@@ -48,6 +49,11 @@ class SignInSession(Base):
     created_at: Mapped[Now]
     last_seen_at: Mapped[Now]
     confirmed_at: Mapped[Now]
+
+    @property
+    def browser(self) -> str:
+        """Browser and system in words."""
+        return browser_in_words(self.user_agent)
 
 
 class OneTimeLink(Base):

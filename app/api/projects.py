@@ -112,6 +112,13 @@ class Invitation(Answer):
     hours: int = 24
 
 
+class SignInLink(Answer):
+    """A one-time link that signs a member in, shown this once."""
+
+    link: str
+    hours: int = 24
+
+
 @router.get("")
 def mine(caller: SignedIn, session: SessionDep) -> list[Brief]:
     """The caller's projects, with the roles held there."""
@@ -155,6 +162,13 @@ def members(member: Admin, session: SessionDep) -> list[MemberAnswer]:
 def set_roles(member: Admin, person_id: int, body: Roles, session: SessionDep) -> None:
     """Give a member exactly these roles; none removes them. The last admin stays."""
     service.set_roles(session, member.project, person_id, roles=body.roles, person_id=member.person.id)
+
+
+@router.post("/{slug}/members/{person_id}/link", status_code=201)
+def sign_in_link(member: Admin, person_id: int, session: SessionDep, settings: SettingsDep) -> SignInLink:
+    """A one-time sign-in link for a member with a lost password; never for oneself, nor beyond what one administers."""
+    token = service.sign_in_link(session, member.project, person_id, person_id=member.person.id)
+    return SignInLink(link=f"{settings.public_url.rstrip('/')}/link/{token}")
 
 
 @router.post("/{slug}/invitations", status_code=201)

@@ -153,6 +153,13 @@ def extend(member: Rater, assignment_id: int, session: SessionDep) -> Any:
     return leases.extend_lease(session, member.project, assignment_id, rater_id=member.person.id)
 
 
+@router.post("/assignments/{assignment_id}/leave", status_code=204)
+def leave(member: Rater, assignment_id: int, session: SessionDep) -> Response:
+    """End a correction without one: the ranking stays as it was."""
+    service.leave_as_it_was(session, member.project, assignment_id, rater_id=member.person.id)
+    return Response(status_code=204)
+
+
 @router.post("/undo", response_model=AssignmentAnswer)
 def undo(member: Rater, body: UndoBody, session: SessionDep) -> Any:
     """Reopen the newest ranking, or a chosen one. It stands until a correction is sent with the new key."""

@@ -106,11 +106,13 @@ def _json_lines(stream: BinaryIO, *, position: Callable[[], int], on_bytes: Call
 
 def _json(raw: bytes, number: int) -> Line:
     try:
-        return Line(number, parse_json(raw.decode()))
+        return Line(number, parse_json(raw.decode().rstrip("\r\n")))
     except UnicodeDecodeError as error:
         return Line(number, problem=f"it is not UTF-8 (byte {error.start + 1}).")
     except RecursionError:
         return Line(number, problem="it is nested too deeply.")
+    except json.JSONDecodeError as error:  # Its own "line 1" is not a line of the file.
+        return Line(number, problem=f"it is not JSON: {error.msg} at column {error.colno}.")
     except ValueError as error:
         return Line(number, problem=f"it is not JSON: {error}.")
 

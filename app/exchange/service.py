@@ -21,6 +21,7 @@ from app.exchange.rows import FORMATS, Row, read_as, recognise
 from app.exchange.store import Totals, store_rows
 from app.projects.models import Project
 from app.queue import enqueue
+from app.texts import number
 
 log = logging.getLogger(__name__)
 BATCH = 1000
@@ -176,7 +177,7 @@ def _import(engine: Engine, job: ImportJob, project: Project, path: Path) -> Non
         sentence = "No line of the file can be imported." if report.num_lines else "The file holds no rows."
         _end(engine, job.id, state="refused", error=sentence, **counts)
     elif report.num_bad and not job.keep_good_lines:
-        sentence = f"{report.num_bad:,} of {report.num_lines:,} lines are bad, so nothing was imported. Mend them, or import the good lines only."
+        sentence = f"{number(report.num_bad)} of {number(report.num_lines)} lines are bad, so nothing was imported. Mend them, or import the good lines only."
         _end(engine, job.id, state="refused", error=sentence, **counts)
     else:
         progress.base = 0.5

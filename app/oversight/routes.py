@@ -9,6 +9,7 @@ from sqlalchemy import select
 from app.accounts.models import Person
 from app.audit import AuditEvent
 from app.oversight import service
+from app.oversight import trail as trail_in_words
 from app.projects.deps import Overseer, Staff
 from app.training.models import ModelVersion, Snapshot
 from app.training.service import get_version
@@ -16,6 +17,7 @@ from app.web import SessionDep, redirect, render
 
 router = APIRouter(prefix="/projects/{slug}", tags=["oversight"])
 Text = Annotated[str, Form()]
+PAGE = 100
 
 
 @router.get("/versions/{version_id}", response_class=HTMLResponse)
@@ -60,5 +62,6 @@ def trail(member: Overseer, request: Request, session: SessionDep, before: int |
     query = select(AuditEvent).where(AuditEvent.project_id == member.project.id)
     if before is not None:
         query = query.where(AuditEvent.seq < before)
-    events = session.scalars(query.order_by(AuditEvent.seq.desc()).limit(100)).all()
-    return render(request, "oversight/audit.html", project=member.project, events=events)
+    events = session.scalars(query.order_by(AuditEvent.seq.desc()).limit(PAGE)).all()
+    told = trail_in_words.entries(session, member, events)
+    return render(request, "oversight/audit.html", project=member.project, entries=told, page_size=PAGE)

@@ -29,4 +29,4 @@ def loop(member: Staff, request: Request, session: SessionDep) -> HTMLResponse:
 
 def _loop(member: Staff, session: SessionDep) -> dict[str, Any]:
     loop = service.loop_of(session, member.project)
-    return {"project": member.project, "loop": loop, "stages": picture.stages(loop)}
+    return {"project": member.project, "loop": loop, "stages": picture.stages(loop), "arrows": picture.arrows()}

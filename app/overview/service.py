@@ -11,7 +11,8 @@ from app.guidelines.models import Guideline
 from app.projects.models import Membership, Project
 from app.prompts.models import Comparison, Prompt, Response
 from app.rating.models import Ranking
-from app.training.models import Kind, ModelVersion, Run, Snapshot, State
+from app.training.models import Kind, ModelVersion, Run, State
+from app.training.service import count_new_rankings
 
 RECENT_RANKINGS = 4000
 ACTIVE = (State.QUEUED, State.RUNNING)
@@ -56,7 +57,7 @@ def loop_of(session: Session, project: Project) -> Loop:
     active = session.scalars(select(Run).where(Run.project_id == project.id, Run.state.in_(ACTIVE))).all()
     serving = _newest_version(session, project, kind="policy", state="serving")
     candidate = _newest_version(session, project, kind="policy", state="candidate")
-    num_new = num_new_rankings(session, project)
+    num_new = count_new_rankings(session, project)
     num_available = _count(session, select(Comparison.id).where(
         Comparison.project_id == project.id, Comparison.state == "open",
         Comparison.counted + Comparison.leased < Comparison.wanted))  # fmt: skip
@@ -78,22 +79,6 @@ def loop_of(session: Session, project: Project) -> Loop:
         stage=stage,
         next_step=next_step,
     )
-
-
-def num_new_rankings(session: Session, project: Project) -> int:
-    """Rankings that no loop run has learned from yet, as the trigger counts them."""
-    seen = select(func.coalesce(func.max(Snapshot.last_ranking_id), 0)).join(Run, Run.snapshot_id == Snapshot.id)
-    seen = seen.where(Run.project_id == project.id, Run.kind == Kind.LOOP, Run.state != State.FAILED)
-    new = select(Ranking.id).where(
-        Ranking.project_id == project.id,
-        Ranking.id > seen.scalar_subquery(),
-        Ranking.revision == 1,
-        Ranking.standing == "counted",
-        Ranking.is_imported.is_(False),
-    )
-    if not project.include_simulated:
-        new = new.where(Ranking.is_simulated.is_(False))
-    return _count(session, new)
 
 
 def agreement_of(session: Session, project: Project) -> Agreement | None:
@@ -164,14 +149,20 @@ def _next_step(
     """The stage of the loop that is lit, and a sentence on what happens next and why not yet."""
     kinds = {run.kind: run for run in active}
     if Kind.LOOP in kinds:
+        if kinds[Kind.LOOP].state == State.QUEUED:
+            return "reward", "The next run is asked for and waits for a worker to take it."
         phase = kinds[Kind.LOOP].phase
         stage = "ppo" if phase.startswith("ppo") else "evaluate" if phase.startswith("eval") else "reward"
         return stage, "A run is learning from the rankings. It ends with a candidate for the overseer."
     if Kind.SAMPLE in kinds:
+        if kinds[Kind.SAMPLE].state == State.QUEUED:
+            return "generate", "The serving policy is to write responses; that waits for a worker."
         return "generate", "The serving policy writes responses for the next comparisons."
     if candidate is not None:
         return "evaluate", f"Policy {candidate.number} waits for an overseer who did not start its run."
     if Kind.SFT in kinds:
+        if kinds[Kind.SFT].state == State.QUEUED:
+            return "generate", "The first policy waits for a worker to train it. Raters can rank already."
         return "generate", "The first policy is being trained on demonstrations. Raters can rank already."
     if serving is None:
         return "generate", "There is no policy yet: start an SFT run, or take the base model as it is."

@@ -83,7 +83,14 @@ def invite(
 ) -> HTMLResponse:
     """A one-time link; this answer is the only time it is shown."""
     token = service.invite(session, member.project, roles=roles or [], person_id=member.person.id)
-    return _members(request, session, member, link=f"{settings_of(request).public_url}/link/{token}")
+    return _members(request, session, member, token=token)
+
+
+@router.post("/projects/{slug}/members/{person_id}/link", response_class=HTMLResponse)
+def sign_in_link(member: Admin, person_id: int, request: Request, session: SessionDep) -> HTMLResponse:
+    """A one-time sign-in link for a member; this answer is the only time it is shown."""
+    token = service.sign_in_link(session, member.project, person_id, person_id=member.person.id)
+    return _members(request, session, member, token=token, link_for=person_id)
 
 
 @router.post("/projects/{slug}/members/{person_id}")
@@ -95,9 +102,19 @@ def set_roles(
     return redirect(f"/projects/{member.project.slug}/members")
 
 
-def _members(request: Request, session: SessionDep, member: Any, *, link: str = "") -> HTMLResponse:
+def _members(
+    request: Request, session: SessionDep, member: Any, *, token: str = "", link_for: int | None = None
+) -> HTMLResponse:
     people = service.members_of(session, member.project)
-    return render(request, "projects/members.html", project=member.project, people=people, link=link)
+    return render(
+        request,
+        "projects/members.html",
+        project=member.project,
+        people=people,
+        link=f"{settings_of(request).public_url.rstrip('/')}/link/{token}" if token else "",
+        link_for=next((person.name for person, _ in people if person.id == link_for), ""),
+        linkable=service.may_get_link(session, member.project, person_id=member.person.id),
+    )
 
 
 def _doc(group: str) -> str:
@@ -106,14 +123,14 @@ def _doc(group: str) -> str:
 
 
 def _fields(values: BaseModel, prefix: str) -> list[dict[str, Any]]:
-    """Name, value, help and limits of each number in a group of settings."""
+    """Key, title, value, help and limits of each number in a group of settings."""
     rows = []
     for name, field in type(values).model_fields.items():
         value = getattr(values, name)
         if isinstance(value, BaseModel):
             continue
         limits = {type(item).__name__.lower(): getattr(item, type(item).__name__.lower()) for item in field.metadata}
-        rows.append({"key": f"{prefix}.{name}", "name": name, "value": value, "help": field.description,
+        rows.append({"key": f"{prefix}.{name}", "title": field.title, "value": value, "help": field.description,
             "low": limits.get("ge", limits.get("gt")), "high": limits.get("le", limits.get("lt")),
             "is_whole": field.annotation is int
         })  # fmt: skip

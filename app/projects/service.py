@@ -1,7 +1,7 @@
 """Making projects, changing their settings, and who is a member."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app import audit
 from app.accounts import service as accounts
 from app.accounts.models import Person
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound
 from app.projects.models import Membership, Project, Role
 from app.projects.settings import sampling_of, training_of
 from app.projects.templates import TEMPLATES
@@ -18,15 +18,32 @@ from app.projects.templates import TEMPLATES
 RESERVED = {"new"}
 """Addresses below /projects that are pages of ours."""
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?")
+
+
+class Number(NamedTuple):
+    """A whole number among a project's settings: title, limits and what it means."""
+
+    title: str
+    low: int
+    high: int
+    help: str
+
+
 NUMBERS = {
-    "responses_per_comparison": (2, 9, "Responses that a rater compares at a time."),
-    "raters_per_comparison": (
+    "responses_per_comparison": Number("Responses per comparison", 2, 9, "Responses that a rater compares at a time."),
+    "raters_per_comparison": Number(
+        "Raters per comparison",
         1,
         100,
         "Raters that each comparison is given to. Applies to comparisons made from now on.",
     ),
-    "lease_minutes": (1, 1440, "How long a comparison stays in a rater's hands before somebody else may have it."),
-    "threshold": (1, 10_000_000, "New rankings that start the next training run."),
+    "lease_minutes": Number(
+        "Minutes in hand",
+        1,
+        1440,
+        "How long a comparison stays in a rater's hands before somebody else may have it.",
+    ),
+    "threshold": Number("Threshold", 1, 10_000_000, "New rankings that start the next training run."),
 }
 SWITCHES = {
     "allow_ties": "Raters may give two responses the same rank.",
@@ -107,7 +124,7 @@ def change_settings(session: Session, project: Project, *, person_id: int, chang
 
 def _checked(name: str, value: Any) -> Any:
     if name in NUMBERS:
-        low, high, _ = NUMBERS[name]
+        low, high = NUMBERS[name].low, NUMBERS[name].high
         if not isinstance(value, int) or not low <= value <= high:
             raise Invalid(f"{name}: a whole number from {low:,} to {high:,} is expected.", field=name)
         return value
@@ -189,6 +206,46 @@ def invite(session: Session, project: Project, *, roles: list[str], person_id: i
         actor_id=person_id,
         project_id=project.id,
         details={"roles": chosen},
+    )
+    return token
+
+
+def may_get_link(session: Session, project: Project, *, person_id: int) -> set[int]:
+    """Members for whom this admin may make a sign-in link. Whoever holds the link acts as that member, so it must not
+    open more than the admin administers: no site admin, nobody with a role where this person is not admin, not oneself.
+    """
+    mine = select(Membership.project_id).where(Membership.person_id == person_id, Membership.role == Role.ADMIN)
+    elsewhere = select(Membership.person_id).where(Membership.project_id.not_in(mine))
+    query = (
+        select(Person.id)
+        .join(Membership, Membership.person_id == Person.id)
+        .where(Membership.project_id == project.id, Person.id != person_id, Person.id.not_in(elsewhere))
+        .where(Person.is_active, Person.is_site_admin.is_(False), Person.is_simulated.is_(False))
+    )
+    return set(session.scalars(query))
+
+
+def sign_in_link(session: Session, project: Project, member_id: int, *, person_id: int) -> str:
+    """A one-time sign-in link's token for a member who lost the password, good for 24 hours.
+
+    Raises:
+        NotFound: no such member. Forbidden: this person may not act for them.
+    """
+    of_project = select(Membership.id).where(Membership.project_id == project.id, Membership.person_id == member_id)
+    if session.scalar(of_project.limit(1)) is None:
+        raise NotFound("This project has no such member.")
+    if member_id not in may_get_link(session, project, person_id=person_id):
+        raise Forbidden(
+            "You cannot make a sign-in link for this person: it would also open what you do not administer. "
+            "Whoever runs the server can, with `attune user link`."
+        )
+    token = accounts.create_link(session, "sign_in", person_id=member_id, created_by_id=person_id)
+    audit.record(
+        session,
+        "member.sign_in_link",
+        subject=f"person:{member_id}",
+        actor_id=person_id,
+        project_id=project.id,
     )
     return token
 

@@ -20,69 +20,125 @@ S = TypeVar("S", bound=_Settings)  # PEP 695 needs Python 3.12.
 class Sampling(_Settings):
     """How policies write responses."""
 
-    temperature: float = Field(1.0, gt=0, le=5, description="Above 1 is more varied, below 1 more careful.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the smallest set of tokens with this probability.")
-    top_k: int = Field(0, ge=0, le=1000, description="Sample from this many tokens; 0 means all.")
-    max_new_tokens: int = Field(64, ge=1, le=4096, description="Longest response, in tokens.")
-    num_prompts: int = Field(100, ge=1, le=100_000, description="Prompts that each new policy answers for raters.")
+    temperature: float = Field(
+        1.0, gt=0, le=5, title="Temperature", description="Above 1 is more varied, below 1 more careful."
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, title="Top-p", description="Sample from the smallest set of tokens with this probability."
+    )
+    top_k: int = Field(0, ge=0, le=1000, title="Top-k", description="Sample from this many tokens; 0 means all.")
+    max_new_tokens: int = Field(64, ge=1, le=4096, title="Longest response", description="Longest response, in tokens.")
+    num_prompts: int = Field(
+        100,
+        ge=1,
+        le=100_000,
+        title="Prompts per policy",
+        description="Prompts that each new policy answers for raters.",
+    )
 
 
 class Sft(_Settings):
     """Supervised fine-tuning of the base model on demonstrations, before the loop."""
 
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
-    batch_size: int = Field(64, ge=1, le=4096, description="Demonstrations per optimizer step.")
-    epochs: int = Field(1, ge=1, le=100, description="Passes over the demonstrations.")
-    max_steps: int = Field(250, ge=0, le=1_000_000, description="Stop after this many steps; 0 means no limit.")
-    max_length: int = Field(256, ge=8, le=131_072, description="Longest prompt and response together, in tokens.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, title="Learning rate", description="Peak learning rate of AdamW.")
+    batch_size: int = Field(64, ge=1, le=4096, title="Batch size", description="Demonstrations per optimizer step.")
+    epochs: int = Field(1, ge=1, le=100, title="Passes", description="Passes over the demonstrations.")
+    max_steps: int = Field(
+        250, ge=0, le=1_000_000, title="Most steps", description="Stop after this many steps; 0 means no limit."
+    )
+    max_length: int = Field(
+        256, ge=8, le=131_072, title="Longest example", description="Longest prompt and response together, in tokens."
+    )
 
 
 class Reward(_Settings):
     """The reward model."""
 
-    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of AdamW.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Rankings per optimizer step.")
-    epochs: int = Field(1, ge=1, le=100, description="Passes over the rankings. More than one tends to overfit.")
-    max_length: int = Field(256, ge=8, le=131_072, description="Longest prompt and response together, in tokens.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of preferences assumed to be mistaken.")
-    lora_rank: int = Field(
-        0, ge=0, le=1024, description="Train adapters of this rank only, for large models; 0 is all."
+    learning_rate: float = Field(3e-4, gt=0, le=1, title="Learning rate", description="Peak learning rate of AdamW.")
+    batch_size: int = Field(16, ge=1, le=4096, title="Batch size", description="Rankings per optimizer step.")
+    epochs: int = Field(
+        1, ge=1, le=100, title="Passes", description="Passes over the rankings. More than one tends to overfit."
     )
-    num_heads: int = Field(1, ge=1, le=64, description="Heads whose disagreement shows how unsure a score is.")
+    max_length: int = Field(
+        256, ge=8, le=131_072, title="Longest example", description="Longest prompt and response together, in tokens."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, title="Label smoothing", description="Share of preferences assumed to be mistaken."
+    )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        title="Adapter rank (LoRA)",
+        description="Train adapters of this rank only, for large models; 0 is all.",
+    )
+    num_heads: int = Field(
+        1, ge=1, le=64, title="Heads", description="Heads whose disagreement shows how unsure a score is."
+    )
 
 
 class Ppo(_Settings):
     """Proximal policy optimisation against the reward model."""
 
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Learning rate of policy and critic.")
-    num_updates: int = Field(30, ge=1, le=100_000, description="Updates; each samples fresh episodes.")
-    batch_size: int = Field(64, ge=1, le=65_536, description="Episodes per update.")
-    minibatch_size: int = Field(32, ge=1, le=65_536, description="Episodes per optimizer step.")
-    epochs: int = Field(2, ge=1, le=32, description="Passes over each update's episodes.")
-    kl_coef: float = Field(0.05, ge=0, le=1e6, description="Price of moving away from the reference policy.")
-    target_kl: float = Field(6.0, ge=0, le=1000, description="KL per response the coefficient steers to; 0 is fixed.")
-    max_kl: float = Field(20.0, gt=0, le=10_000, description="Versions beyond this KL are not kept.")
-    lora_rank: int = Field(0, ge=0, le=1024, description="Train adapters of this rank, for less memory; 0 trains all.")
-    length_penalty: float = Field(0.0, ge=0, le=10, description="Taken off the score for each token of a response.")
-    sft_coef: float = Field(0.0, ge=0, le=100, description="Weight of learning from demonstrations beside PPO.")
+    learning_rate: float = Field(
+        1e-4, gt=0, le=1, title="Learning rate", description="Learning rate of policy and critic."
+    )
+    num_updates: int = Field(30, ge=1, le=100_000, title="Updates", description="Updates; each samples fresh episodes.")
+    batch_size: int = Field(64, ge=1, le=65_536, title="Episodes per update", description="Episodes per update.")
+    minibatch_size: int = Field(
+        32, ge=1, le=65_536, title="Episodes per step", description="Episodes per optimizer step."
+    )
+    epochs: int = Field(2, ge=1, le=32, title="Passes", description="Passes over each update's episodes.")
+    kl_coef: float = Field(
+        0.05, ge=0, le=1e6, title="Price of KL", description="Price of moving away from the reference policy."
+    )
+    target_kl: float = Field(
+        6.0, ge=0, le=1000, title="Target KL", description="KL per response the coefficient steers to; 0 is fixed."
+    )
+    max_kl: float = Field(20.0, gt=0, le=10_000, title="KL budget", description="Versions beyond this KL are not kept.")
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        title="Adapter rank (LoRA)",
+        description="Train adapters of this rank, for less memory; 0 trains all.",
+    )
+    length_penalty: float = Field(
+        0.0, ge=0, le=10, title="Price of length", description="Taken off the score for each token of a response."
+    )
+    sft_coef: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        title="Weight of demonstrations",
+        description="Weight of learning from demonstrations beside PPO.",
+    )
 
 
 class Tiny(_Settings):
     """The model that is made on the spot when a project's base model is `tiny`."""
 
-    vocab_size: int = Field(1024, ge=300, le=100_000, description="Tokens, learned from the demonstrations.")
-    hidden: int = Field(128, ge=16, le=4096, description="Width of the hidden state.")
-    layers: int = Field(4, ge=1, le=64, description="Transformer layers.")
-    heads: int = Field(4, ge=1, le=64, description="Attention heads; they share the width.")
-    max_positions: int = Field(256, ge=32, le=8192, description="Longest sequence, in tokens.")
+    vocab_size: int = Field(
+        1024, ge=300, le=100_000, title="Vocabulary", description="Tokens, learned from the demonstrations."
+    )
+    hidden: int = Field(128, ge=16, le=4096, title="Width", description="Width of the hidden state.")
+    layers: int = Field(4, ge=1, le=64, title="Layers", description="Transformer layers.")
+    heads: int = Field(4, ge=1, le=64, title="Attention heads", description="Attention heads; they share the width.")
+    max_positions: int = Field(
+        256, ge=32, le=8192, title="Longest sequence", description="Longest sequence, in tokens."
+    )
 
 
 class Training(_Settings):
     """Settings of the training runs."""
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same labels, same seed, same weights.")
-    heldout_share: float = Field(0.1, ge=0, le=0.5, description="Share of prompts kept for evaluation, never learned.")
-    num_eval_prompts: int = Field(100, ge=1, le=10_000, description="Held-out prompts for evaluating a policy.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same labels, same seed, same weights.")
+    heldout_share: float = Field(
+        0.1, ge=0, le=0.5, title="Held-out share", description="Share of prompts kept for evaluation, never learned."
+    )
+    num_eval_prompts: int = Field(
+        100, ge=1, le=10_000, title="Evaluation prompts", description="Held-out prompts for evaluating a policy."
+    )
     tiny: Tiny = Field(default_factory=Tiny)
     sft: Sft = Field(default_factory=Sft)
     reward: Reward = Field(default_factory=Reward)

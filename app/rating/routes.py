@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
@@ -87,6 +87,14 @@ def extend(member: Rater, assignment_id: int, request: Request, session: Session
     return _after(request, session, member, held, notice="You have more time for this one.")
 
 
+@router.post("/rate/{assignment_id}/leave", response_class=HTMLResponse)
+def leave(member: Rater, assignment_id: int, request: Request, session: SessionDep) -> Response:
+    """Stop correcting: the ranking stays as it was."""
+    service.leave_as_it_was(session, member.project, assignment_id, rater_id=member.person.id)
+    following = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    return _after(request, session, member, following, notice="Left as it was.")
+
+
 @router.post("/rate-undo", response_class=HTMLResponse)
 def undo(
     member: Rater, request: Request, session: SessionDep, assignment_id: Annotated[int | None, Form()] = None
@@ -103,7 +111,8 @@ def mine(member: Rater, request: Request, session: SessionDep) -> HTMLResponse:
     asked = select(Comparison.id, Prompt.messages).join(Prompt, Prompt.id == Comparison.prompt_id)
     asked = asked.where(Comparison.id.in_([ranking.comparison_id for ranking in rankings]))
     prompts = {row.id: row.messages[-1]["content"] for row in session.execute(asked)}
-    return render(request, "rating/mine.html", project=member.project, rankings=rankings, prompts=prompts)
+    context: dict[str, Any] = {"rankings": rankings, "prompts": prompts, "limit": service.NUM_RECENT}
+    return render(request, "rating/mine.html", project=member.project, **context)
 
 
 def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:

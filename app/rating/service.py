@@ -15,10 +15,12 @@ from app.errors import Conflict, Invalid, NotFound
 from app.projects.models import Project
 from app.prompts.models import Comparison, ComparisonResponse
 from app.rating.answers import Answer, by_response, check_answer
+from app.rating.leases import get_assignment
 from app.rating.models import Assignment, Ranking
 from app.training.service import request_if_due
 
 MAX_DRAFT_BYTES = 20_000
+NUM_RECENT = 30
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,20 @@ def undo_last(session: Session, project: Project, *, rater_id: int, assignment_i
     return assignment
 
 
+def leave_as_it_was(session: Session, project: Project, assignment_id: int, *, rater_id: int) -> None:
+    """End a correction without one: the ranking stands, as it did all the time. Twice is harmless.
+
+    Raises:
+        NotFound: no such comparison was given to this rater. Conflict: no ranking of it is being corrected.
+    """
+    assignment = get_assignment(session, project, assignment_id, rater_id=rater_id)
+    if assignment.state == "ranked":
+        return
+    closed = update(Assignment).where(Assignment.id == assignment.id, Assignment.state == "reopened")
+    if session.execute(closed.values(state="ranked", draft=None)).rowcount != 1:  # type: ignore[attr-defined]
+        raise Conflict("You are not correcting a ranking of this comparison. Nothing was changed.")
+
+
 def draft_of(ranking: Ranking, response_ids: list[int]) -> dict[str, Any]:
     """A ranking as the form's draft, in shown order."""
     return {
@@ -136,7 +152,7 @@ def draft_of(ranking: Ranking, response_ids: list[int]) -> dict[str, Any]:
     }
 
 
-def recent_rankings(session: Session, project: Project, *, rater_id: int, limit: int = 30) -> list[Ranking]:
+def recent_rankings(session: Session, project: Project, *, rater_id: int, limit: int = NUM_RECENT) -> list[Ranking]:
     """This rater's newest current rankings."""
     newer = Ranking.__table__.alias("newer")
     query = (

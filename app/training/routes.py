@@ -10,7 +10,7 @@ from app.errors import Invalid
 from app.projects.deps import AdminOrOperator, Operator, Staff
 from app.training import runs, service
 from app.training.estimate import memory_of_runs
-from app.training.explained import METRICS
+from app.training.explained import METRICS, PHASES, TRIGGERS
 from app.training.models import Kind, ModelVersion, Run
 from app.web import SessionDep, is_htmx, redirect, render
 
@@ -21,7 +21,9 @@ router = APIRouter(prefix="/projects/{slug}", tags=["training"])
 def list_runs(member: Staff, request: Request, session: SessionDep) -> HTMLResponse:
     """All runs, and a way to start one."""
     found = session.scalars(select(Run).where(Run.project_id == member.project.id).order_by(Run.id.desc()).limit(100))
-    return render(request, "training/runs.html", project=member.project, runs=found.all(), kinds=runs.KINDS)
+    return render(
+        request, "training/runs.html", project=member.project, runs=found.all(), kinds=runs.KINDS, triggers=TRIGGERS
+    )
 
 
 @router.get("/memory", response_class=HTMLResponse)
@@ -44,7 +46,7 @@ def start(member: AdminOrOperator, session: SessionDep, kind: Annotated[str, For
 @router.get("/runs/{run_id}", response_class=HTMLResponse)
 def show(member: Staff, run_id: int, request: Request, session: SessionDep) -> HTMLResponse:
     """One run: curves, phase, log."""
-    return render(request, "training/run.html", **_run(session, member, run_id), metrics=METRICS)
+    return render(request, "training/run.html", **_run(session, member, run_id), metrics=METRICS, phases=PHASES)
 
 
 @router.get("/runs/{run_id}/status", response_class=HTMLResponse)
@@ -103,6 +105,7 @@ def _run(session: SessionDep, member: Any, run_id: int) -> dict[str, Any]:
         "run": run,
         "log": runs.log_of(session, run.id),
         "versions": made,
+        "triggers": TRIGGERS,
         "eta": runs.eta_seconds(session, run),
     }
 

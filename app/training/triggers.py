@@ -21,8 +21,12 @@ _ranking = sa.table(
 )
 
 
-def count_new_rankings(session: Session, project: Project, *, at_most: int) -> int:
-    """New rankings since the last loop run, counted up to `at_most`: the cost does not grow with the project."""
+def count_new_rankings(session: Session, project: Project, *, at_most: int | None = None) -> int:
+    """New rankings since the last loop run, as trigger and overview count them.
+
+    Args:
+        at_most: stop counting there, so that the cost does not grow with the project; None counts all.
+    """
     new = select(_ranking.c.id).where(
         _ranking.c.project_id == project.id,
         _ranking.c.id > _last_consumed(project.id),

@@ -20,10 +20,14 @@ function currentCard() {
   return document.activeElement?.closest(".response") ?? document.querySelector(".response.is-current");
 }
 
+function mark(card) {
+  for (const other of cards()) other.classList.toggle("is-current", other === card);
+}
+
 function goTo(place) {
   const card = cards()[place];
   if (!card) return;
-  for (const other of cards()) other.classList.toggle("is-current", other === card);
+  mark(card);
   card.focus();
   card.scrollIntoView({ block: "nearest" });
 }
@@ -77,7 +81,7 @@ function inWords() {
 
 function show() {
   if (!form()) return;
-  form().querySelector("[data-order]").textContent = inWords();
+  document.querySelector("[data-order]").textContent = inWords();
   ranks().forEach((rank, place) => {
     const output = form().querySelector(`[data-rank-of="${place}"]`);
     if (output) output.textContent = rank === null ? "" : `#${rank}`;
@@ -151,6 +155,7 @@ function single(key, shifted) {
   if (key === "x" && form().hasAttribute("data-pair")) return digit("x");
   if (key === "x") return click('input[name="all_bad"]');
   if (key === "s") return toggle(".skip");
+  if (key === "l") return click('[data-key="l"]');
   if (key === "n") return toggle(".note");
   if (key === "g") return toggle("[data-guideline]");
   return false;
@@ -195,13 +200,23 @@ document.addEventListener("click", (event) => {
   if (mover) move(Number(mover.closest(".response").dataset.place), Number(mover.dataset.move));
 });
 
+// What is opened below the responses must not stay behind the bar.
+document.addEventListener("toggle", (event) => {
+  if (event.target.open && event.target.matches(".guideline, .skip")) event.target.scrollIntoView({ block: "nearest" });
+}, true);
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-keys-off]")) localStorage.setItem("attune.keys", event.target.checked ? "off" : "on");
-  if (event.target.closest("#comparison")) changed();
+  if (event.target.form?.id === "comparison") changed();
+});
+
+document.addEventListener("focusin", (event) => {
+  const card = event.target.closest(".response");
+  if (card) mark(card);
 });
 
 document.addEventListener("input", (event) => {
-  if (event.target.matches('#comparison textarea[name="note"]')) changed();
+  if (event.target.matches('textarea[name="note"][form="comparison"]')) changed();
 });
 
 // Active time: visible, and something was typed or moved within the last minute.
@@ -227,6 +242,8 @@ function begin() {
   begunOn = desk;
   activeMs = 0;
   show();
+  // The heading is announced; the first response without a rank is marked, because digits go to it.
+  if (form() && !form().hasAttribute("data-pair")) mark(cards()[Math.max(0, ranks().indexOf(null))]);
   document.querySelector("[data-focus]")?.focus();
   const off = document.querySelector("[data-keys-off]");
   if (off) off.checked = keysAreOff();

@@ -110,8 +110,8 @@ def test_a_bad_argument_is_a_sentence(
 
 
 SETTINGS = {
-    "a pool that is no number": ({"ATTUNE_POOL_SIZE": "abc"}, "ATTUNE_POOL_SIZE is 'abc': "),
-    "a pool of none": ({"ATTUNE_POOL_SIZE": "0"}, "ATTUNE_POOL_SIZE is '0': "),
+    "a pool that is no number": ({"ATTUNE_POOL_SIZE": "abc"}, "ATTUNE_POOL_SIZE: it should be a valid integer"),
+    "a pool of none": ({"ATTUNE_POOL_SIZE": "0"}, "ATTUNE_POOL_SIZE: it should be greater than or equal to 1"),
     "production over plain HTTP": ({"ATTUNE_ENVIRONMENT": "production"}, "ATTUNE_PUBLIC_URL must begin with https://"),
     "another database": ({"DATABASE_URL": "mysql://a:hunter2@b/c"}, "DATABASE_URL: expected the address of a Postgres"),
     "no address": ({"DATABASE_URL": "hunter2"}, "DATABASE_URL: expected the address of a Postgres"),

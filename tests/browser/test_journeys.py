@@ -12,7 +12,7 @@ from app.db import transaction
 from app.guidelines import service as guidelines
 from app.projects.models import Project
 from app.rating.models import Assignment, Ranking
-from app.training.models import ModelVersion, Run
+from app.training.models import ModelVersion, Run, RunMetric
 
 Opener = Callable[..., Page]
 
@@ -250,3 +250,98 @@ def test_a_double_enter_stores_one_ranking(
     page.get_by_text("Nothing left to rank").wait_for()
     with transaction(db) as session:
         assert session.scalar(select(func.count()).select_from(Ranking)) == 1
+
+
+def test_a_correction_is_left_by_one_key_and_the_next_comparison_waits(
+    db: Engine, project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
+) -> None:
+    make_comparisons(project, 2, k=2)
+    page = enter("rater")
+    begin_rating(page, project)
+    for key in ("1", "2", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator("[role=status]")).to_contain_text("Saved.")
+    page.keyboard.press("z")
+    expect(page.get_by_role("heading", name="Correct your ranking")).to_be_visible()
+    expect(page.locator(".skip")).to_have_count(0)
+    page.keyboard.press("l")
+    expect(page.get_by_role("heading", name="Which response is better?")).to_be_visible()
+    assert len(rankings(db)) == 1
+
+
+def test_digits_go_to_the_response_that_is_marked(
+    project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
+) -> None:
+    make_comparisons(project, 1, k=3)
+    page = enter("rater")
+    begin_rating(page, project)
+    marked = page.locator(".response.is-current")
+    expect(marked).to_have_attribute("aria-label", "Response A")
+    expect(page.locator("h1")).to_be_focused()
+    page.keyboard.press("3")
+    expect(marked).to_have_attribute("aria-label", "Response B")
+    expect(page.locator("[data-order]")).to_have_text("A, 2 to go")
+    page.locator(".response").nth(2).click()
+    expect(marked).to_have_attribute("aria-label", "Response C")
+
+
+def test_the_list_of_keys_opens_on_its_button(
+    project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
+) -> None:
+    make_comparisons(project, 1, k=2)
+    page = enter("rater")
+    begin_rating(page, project)
+    page.keyboard.press("?")
+    close = page.get_by_role("button", name="Close")
+    expect(close).to_be_focused()
+    close.press("Enter")
+    expect(page.locator("#keys-help")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_the_prompt_of_a_phone_is_near_the_top_and_send_is_wide(
+    width: int, project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
+) -> None:
+    make_comparisons(project, 1, k=4)
+    page = enter("rater", width=width, height=700)
+    page.goto(f"/projects/{project.slug}/rate")
+    page.get_by_role("button", name="Show me a comparison").click()
+    prompt, send = page.locator(".conversation").bounding_box(), page.locator("[data-submit]").bounding_box()
+    assert prompt is not None
+    assert send is not None
+    assert prompt["y"] < 160
+    assert send["width"] > width - 40
+    assert page.locator(".desk kbd").first.is_hidden()
+
+
+def test_the_page_in_view_is_marked_in_the_navigation(project: Project, enter: Callable[..., Page]) -> None:
+    page = enter("operator", "rater")
+    for path, name, current in (
+        ("", project.name, "page"),
+        ("/runs", "Runs", "page"),
+        ("/my-rankings", "Rate", "true"),
+    ):
+        page.goto(f"/projects/{project.slug}{path}")
+        expect(page.locator(".nav [aria-current]")).to_have_text(name)
+        expect(page.locator(".nav [aria-current]")).to_have_attribute("aria-current", current)
+
+
+def test_curves_stand_in_order_of_importance_with_titles(
+    db: Engine, project: Project, enter: Callable[..., Page]
+) -> None:
+    with transaction(db) as session:
+        run = Run(project_id=project.id, kind="loop", state="succeeded")
+        session.add(run)
+        session.flush()
+        for phase, values in (("reward", {"loss": 0.5, "learning_rate": 5e-4}), ("ppo", {"kl": 2.0, "score": 1.0})):
+            session.add_all(RunMetric(run_id=run.id, phase=phase, step=i, values=values) for i in (1, 2))
+    page = enter("operator")
+    page.goto(f"/projects/{project.slug}/runs/{run.id}")
+    expect(page.locator(".curve__title")).to_have_text(
+        ["PPO · score", "PPO · KL", "Reward model · loss", "Reward model · learning rate"]
+    )
+    expect(page.locator(".curve__last").last).to_have_text("5e-4")
+    box, plot = page.locator(".curve").first.bounding_box(), page.locator(".curve canvas").first.bounding_box()
+    assert box is not None
+    assert plot is not None
+    assert plot["width"] > box["width"] - 40

@@ -291,3 +291,13 @@ def test_shuffled_sides_are_turned_to_the_same_model(bring: Bring, db: Engine, s
                 best = min(ranking.ranks, key=lambda key: ranking.ranks[key])
                 stored[sources[int(best)]] = stored.get(sources[int(best)], 0) + 1
     assert stored == wins
+
+
+def test_where_a_line_is_broken_is_told_by_its_column(db: Engine, bring: Bring) -> None:
+    broken = b'{"prompt": "a"}\n{"prompt": \r\n{"prompt": "b",}\n{"a": 1, "a": 2}\n'
+    found = problems(db, bring(broken))
+    assert [line for line, _ in found] == [2, 3, 4]
+    assert all("line 1" not in reason and "line 2" not in reason for _, reason in found)
+    assert found[0][1] == "it is not JSON: Expecting value at column 12."
+    assert "at column 15" in found[1][1] or "at column 16" in found[1][1]
+    assert "a key stands there twice" in found[2][1]

@@ -180,6 +180,20 @@ def test_undo_reopens_with_the_answers_and_the_old_ranking_stands(
         assert session.scalars(select(Comparison)).one().counted == 1
 
 
+def test_a_correction_can_be_left(program: Make, make_project: Make, make_comparisons: Make, db: Engine) -> None:
+    project = make_project()
+    make_comparisons(project)
+    rater = program(project)
+    taken = rater.next()
+    rater.rank(taken, [1, 2])
+    opened = rater.post("/undo", {}).json()
+    assert rater.post(f"/assignments/{opened['id']}/leave").status_code == 204
+    assert rater.rank(opened, [2, 1]).status_code == 409, "the form of the correction is spent"
+    assert rater.post("/next").status_code == 204
+    with transaction(db) as session:
+        assert [list(r.ranks.values()) for r in session.scalars(select(Ranking))] == [[1, 2]]
+
+
 def test_undo_with_nothing_ranked_says_so(program: Make, make_project: Make) -> None:
     answer = program(make_project()).post("/undo", {})
     assert answer.status_code == 404

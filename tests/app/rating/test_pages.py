@@ -154,6 +154,39 @@ def test_undo_shows_the_answers_again_and_a_correction_supersedes(
     assert "corrected" in rater.get("my-rankings").text
 
 
+def test_a_correction_can_be_left_and_nothing_is_written(desk: Make, make_comparisons: Make, db: Engine) -> None:
+    rater = desk()
+    make_comparisons(rater.project, 2)
+    number, key = rater.take()
+    rater.post(f"rate/{number}", {"idempotency_key": key, "rank-0": "1", "rank-1": "2"})
+    rater.post("rate-undo")
+    page = rater.get().text
+    assert "Leave it as it was" in page
+    assert '/skip"' not in page
+    assert rater.post(f"rate/{number}/draft", {"rank-0": "2", "rank-1": "1"}).status_code == 204
+    answer = rater.post(f"rate/{number}/leave", htmx=True)
+    assert "Left as it was." in answer.text
+    assert 'id="comparison"' in answer.text
+    assert f"/rate/{number}" not in answer.text, "the next comparison is shown"
+    with transaction(db) as session:
+        left = session.get_one(Assignment, int(number))
+        assert (left.state, left.draft) == ("ranked", None)
+        assert {c.counted for c in session.scalars(select(Comparison))} == {0, 1}
+    assert [ranking.revision for ranking in rankings(db)] == [1]
+    assert rater.post(f"rate/{number}/leave").status_code == 303, "twice is harmless"
+    assert rater.post("rate-undo").status_code == 303, "and it can be corrected again"
+    assert "Correct your ranking" in rater.get().text
+
+
+def test_what_is_not_being_corrected_cannot_be_left(desk: Make, make_comparisons: Make, db: Engine) -> None:
+    rater = desk()
+    make_comparisons(rater.project)
+    number, _ = rater.take()
+    assert rater.post(f"rate/{number}/leave").status_code == 409
+    with transaction(db) as session:
+        assert session.get_one(Assignment, int(number)).state == "leased"
+
+
 def test_a_new_edition_comes_before_anything_else(desk: Make, make_comparisons: Make, db: Engine) -> None:
     rater = desk()
     make_comparisons(rater.project)
@@ -236,13 +269,15 @@ def test_one_rater_cannot_touch_anothers_comparison(desk: Make, make_comparisons
     make_comparisons(ada.project, 2)
     number, key = ada.take()
     fields = {"idempotency_key": key, "rank-0": "1", "rank-1": "2"}
-    for path in ("", "/draft", "/skip", "/extend"):
+    for path in ("", "/draft", "/skip", "/extend", "/leave"):
         assert bob.post(f"rate/{number}{path}", {**fields, "reason": "other"}).status_code == 404
     with transaction(db) as session:
         assert {c.counted for c in session.scalars(select(Comparison))} == {0}
 
 
-@pytest.mark.parametrize("path", ["rate/next", "rate/1", "rate/1/draft", "rate/1/skip", "rate/1/extend", "rate-undo"])
+@pytest.mark.parametrize(
+    "path", ["rate/next", "rate/1", "rate/1/draft", "rate/1/skip", "rate/1/extend", "rate/1/leave", "rate-undo"]
+)
 def test_every_form_needs_the_right_person_and_session(
     desk: Make, sign_in: Make, make_person: Make, join: Make, client: TestClient, path: str
 ) -> None:
@@ -263,7 +298,7 @@ def test_every_form_needs_the_right_person_and_session(
 def test_a_comparison_that_cannot_exist_is_not_found(desk: Make, number: str) -> None:
     rater = desk()
     fields = {"idempotency_key": "00000000-0000-4000-8000-000000000000", "rank-0": "1", "rank-1": "2"}
-    for path in ("", "/draft", "/skip", "/extend"):
+    for path in ("", "/draft", "/skip", "/extend", "/leave"):
         assert rater.post(f"rate/{number}{path}", {**fields, "reason": "other"}).status_code in {404, 422}
 
 

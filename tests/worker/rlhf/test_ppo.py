@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.training.explained import METRICS
 from tests.worker.rlhf.worlds import PROMPTS, make_policy, make_reward_model
 from worker.rlhf import episodes, ppo
 from worker.rlhf.actors import Trainer
-from worker.rlhf.episodes import Rollout, ScoreFunction, collect
+from worker.rlhf.episodes import Rollout, ScoreFunction, collect, evaluate
 from worker.rlhf.keeping import Best
 from worker.rlhf.modeling import RewardModel, load_policy, load_reward_model, score
 from worker.rlhf.ppo import PPOSettings, train_ppo
@@ -237,6 +238,13 @@ def test_the_reference_and_the_reward_model_never_move(trainer: Trainer) -> None
 def test_the_critic_starts_as_the_reward_model(trainer: Trainer) -> None:
     assert same(weights(trainer.critic), weights(trainer.reward_model))
     assert torch.tensor(ppo.one_update(trainer, PROMPTS * 2, update=0)["explained_variance"]).isfinite()
+
+
+def test_all_that_an_update_measures_is_explained_to_operators(trainer: Trainer) -> None:
+    measured = {**ppo.one_update(trainer, PROMPTS * 2, update=0), **evaluate(trainer, PROMPTS[:2], None)}
+    assert {"score", "first_ratio_error", "eval_length"} <= set(measured)
+    drawn = {name for name in measured if not name.endswith("_seconds")}  # As run.js draws them.
+    assert drawn <= set(METRICS)
 
 
 def test_dropout_is_off_while_training(trainer: Trainer) -> None:
