@@ -52,9 +52,9 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "an open quotation mark": (b'prompt\n"open\nx\n', "opened and never closed"),
     "old line ends": (b"prompt\ra\rb\r", "lone carriage return"),
     "too many columns": (b"prompt," + b",".join(b"c%d" % i for i in range(5000)) + b"\n", "different column names"),
-    "a truncated gzip": (gzip.compress(lines(GOOD) * 50)[:-20], "compressed file is damaged"),
-    "a gzip with something after it": (gzip.compress(lines(GOOD)) + b"x", "compressed file is damaged"),
-    "gzip twice": (gzip.compress(gzip.compress(lines(GOOD))), "not UTF-8"),
+    "a truncated gzip": (gzip.compress(lines(GOOD) * 50, mtime=0)[:-20], "compressed file is damaged"),
+    "a gzip with something after it": (gzip.compress(lines(GOOD), mtime=0) + b"x", "compressed file is damaged"),
+    "gzip twice": (gzip.compress(gzip.compress(lines(GOOD), mtime=0)), "not UTF-8"),
     "an open array": (b'[{"prompt": "a"}', "The file is not JSON"),
     "a deep array": (b"[" * 200_000, "nested too deeply"),
     "an empty array": (b"[]", "holds no rows"),
@@ -133,7 +133,7 @@ def test_no_door_lets_a_bad_file_in(doors: Doors, db: Engine, door: str) -> None
 @pytest.mark.parametrize("door", ["form", "api", "command"])
 def test_what_a_file_is_called_changes_nothing(doors: Doors, door: str) -> None:
     """Content decides; names are shown without their folders and without characters that do not print."""
-    content = gzip.compress(lines({"prompt": "a\u2028b"}))
+    content = gzip.compress(lines({"prompt": "a\u2028b"}), mtime=0)
     for name in ("rows.parquet", "rows.html", "ro\u202ews", "x" * 200 + ".exe"):
         job, _ = getattr(doors, door)(content, name)
         assert job.state == "done"
@@ -175,7 +175,7 @@ def test_a_file_that_is_too_large_is_told_and_removed(
 def test_a_file_that_unpacks_without_end_is_refused(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 200_000)
     for content in (b'{"prompt": "' + b"x" * 300_000, b"prompt\n" + b"x\n" * 150_000, lines({"prompt": "a"}) * 20_000):
-        job, _ = doors.form(gzip.compress(content), "bomb.gz")
+        job, _ = doors.form(gzip.compress(content, mtime=0), "bomb.gz")
         assert (job.state, job.error) == ("failed", "The file unpacks to more than 200,000 bytes. Split it.")
 
 
@@ -250,7 +250,7 @@ def test_a_file_with_any_bytes_changed_never_breaks_the_reader(tmp_path: Path, k
         "jsonl": lines(*rows),
         "array": json.dumps(rows).encode(),
         "csv": text.getvalue().encode(),
-        "gzip": gzip.compress(lines(*rows)),
+        "gzip": gzip.compress(lines(*rows), mtime=0),
         "parquet": parquet(pa.Table.from_pylist(rows)),
     }[kind]
     chance = random.Random(kind)

@@ -160,7 +160,7 @@ def test_a_line_of_a_megabyte_is_a_bad_line_and_no_more(bring: Bring, db: Engine
         b"PK\x03\x04 a zip",
         b"PAR1 truncated",
         b"\xff\xfe{\x00}\x00",
-        gzip.compress(lines({"prompt": "a"}) * 100)[:-20],
+        gzip.compress(lines({"prompt": "a"}) * 100, mtime=0)[:-20],
         b"[1, 2",
         b"name,other\n1,2\n",
         b"   \n  ",
@@ -190,7 +190,7 @@ def test_csv_and_parquet_say_the_same_as_json_lines(bring: Bring, make_project: 
             lines(*rows),
             text.getvalue().encode(),
             table.getvalue().to_pybytes(),
-            gzip.compress(lines(*rows)),
+            gzip.compress(lines(*rows), mtime=0),
         )
     ]
     assert [(job.state, job.num_new_prompts, job.num_new_rankings) for job in jobs] == [("done", 5, 5)] * 4

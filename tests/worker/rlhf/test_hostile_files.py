@@ -13,7 +13,7 @@ from worker.rlhf.limits import LIMITS
 from worker.rlhf.types import DataError, read_rankings
 
 GOOD = b'{"prompt": "Why?", "responses": ["rain", "one two"], "ranks": [1, 2]}\n'
-PACKED = gzip.compress(GOOD * 500)
+PACKED = gzip.compress(GOOD * 500, mtime=0)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -12,6 +12,9 @@ from safetensors.torch import load_file
 from tests.worker.rlhf.worlds import PROMPTS, make_policy, make_reward_model
 from worker.rlhf import processes
 
+APART = pytest.mark.xfail(
+    reason="PPO on two processes ends 1e-3 away from one; the cause is not found yet.", strict=False
+)
 PPO = ["--num-updates", "2", "--batch-size", "8", "--minibatch-size", "5", "--max-new-tokens", "8"]
 
 
@@ -39,8 +42,9 @@ def test_shares_go_back_into_their_order(monkeypatch: pytest.MonkeyPatch, count:
 
 def launch(arguments: list[str], *, count: int) -> dict[str, object]:
     """The command on `count` processes of one thread each; its JSON line."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
-    many = ["--multi_cpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(count)]
+    # `--multi_gpu` is what starts several processes; without a GPU they join by gloo on the processor.
+    many = ["--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_machines", "1"]
     port = ["--main_process_port", "0", "--num_cpu_threads_per_process", "1"]
     command = [*launcher, *many, *port, "-m", "worker.rlhf"] if count > 1 else [sys.executable, "-m", "worker.rlhf"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
@@ -52,8 +56,7 @@ def launch(arguments: list[str], *, count: int) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="Failed once on a crowded machine, the cause not yet looked at.", strict=False)
-@pytest.mark.parametrize("kind", ["sft", "ppo", "shared"])
+@pytest.mark.parametrize("kind", ["sft", *(pytest.param(kind, marks=APART) for kind in ("ppo", "shared"))])
 def test_two_processes_reproduce_one(tmp_path: Path, kind: str) -> None:
     policy = make_policy(tmp_path / "policy")
     rows = [{"prompt": prompt, "response": "The pool is on the top floor."} for prompt in PROMPTS]
