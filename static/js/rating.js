@@ -239,12 +239,14 @@ window.addEventListener("pagehide", () => {
 function begin() {
   const desk = document.getElementById("desk");
   if (desk === begunOn) return;
+  const isNext = begunOn !== null;
   begunOn = desk;
   activeMs = 0;
   show();
   // The heading is announced; the first response without a rank is marked, because digits go to it.
   if (form() && !form().hasAttribute("data-pair")) mark(cards()[Math.max(0, ranks().indexOf(null))]);
-  document.querySelector("[data-focus]")?.focus();
+  document.querySelector("[data-focus]")?.focus({ preventScroll: true });
+  if (isNext) window.scrollTo(0, 0);
   const off = document.querySelector("[data-keys-off]");
   if (off) off.checked = keysAreOff();
 }

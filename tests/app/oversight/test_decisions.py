@@ -115,4 +115,5 @@ def test_the_trail_shows_who_decided(db: Engine, project: Project, overseer: Per
     decide(browser, project, new, "approve")
     page = browser.get(f"/projects/{project.slug}/audit").text
     assert "version.approved" in page
-    assert f"model_version:{new}" in page
+    assert overseer.name in page
+    assert f'/versions/{new}">policy 1</a>' in page
