@@ -108,6 +108,8 @@ async def _database_refused(request: Request, error: Exception) -> Response:
     state = str(getattr(error.orig, "sqlstate", None) or "")
     if state.startswith("22") or isinstance(error.orig, ValueError | OverflowError | UnicodeError):
         return await answer(request, 422, "A value is out of range or holds characters that cannot be stored.")
+    if state == "23505":  # Two looked, found nothing, and made the same: one was first.
+        return await answer(request, 409, "Somebody else has just made the same. Nothing was stored; look again.")
     if state in {"40001", "40P01", "55P03", "57014"}:
         return await answer(request, 503, "Someone else was changing the same thing. Nothing was stored; try again.")
     return await _bug(request, error)

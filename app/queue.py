@@ -68,9 +68,28 @@ def send_unsent(engine: Engine, *, limit: int = 100) -> int:
 
 def _send_quietly(engine: Engine) -> None:
     """Ring the bell now if it can be rung. If not, nothing is lost: the clock sends what is left."""
-    if not get_settings().redis_url:
+    address = get_settings().redis_url
+    if not address:
         return
     try:
+        _demand_answer(address)
         send_unsent(engine)
     except Exception as reason:  # noqa: BLE001 - any failure of the broker must leave the request alone
         log.warning("The broker did not take a message (%s). The clock will send it.", type(reason).__name__)
+
+
+def _demand_answer(address: str) -> None:
+    """One question with one second to answer. Celery would ask again and again, for half a minute, while a person waits.
+
+    Raises:
+        redis.RedisError: there was no answer.
+    """
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    if address.startswith("memory:"):
+        return
+    url = address.replace("redis+socket://", "unix://", 1)
+    with redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+        client.ping()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from app import audit
@@ -141,11 +141,9 @@ def revoke_token(caller: InPerson, token_id: int, session: SessionDep) -> Respon
 @router.post("/account/sessions/{session_id}/end")
 def end_session(caller: InPerson, session_id: int, session: SessionDep) -> Response:
     """Sign out another browser of one's own."""
-    mine = select(SignInSession).where(SignInSession.id == session_id, SignInSession.person_id == caller.person.id)
-    found = session.scalar(mine)
-    if found is None:
+    mine = delete(SignInSession).where(SignInSession.id == session_id, SignInSession.person_id == caller.person.id)
+    if session.scalar(mine.returning(SignInSession.id)) is None:
         raise NotFound("You have no such session.")
-    session.delete(found)
     return redirect("/account")
 
 

@@ -41,9 +41,10 @@ def get_edition(session: Session, project: Project, edition: int) -> Guideline:
     return found
 
 
-def draft_of(session: Session, project: Project) -> Guideline | None:
-    """What is being written, if anything."""
-    return session.scalar(select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_(None)))
+def draft_of(session: Session, project: Project, *, lock: bool = False) -> Guideline | None:
+    """What is being written, if anything; with `lock`, nobody publishes it before this transaction has ended."""
+    draft = select(Guideline).where(Guideline.project_id == project.id, Guideline.published_at.is_(None))
+    return session.scalar(draft.with_for_update() if lock else draft)
 
 
 def save_draft(
@@ -59,7 +60,9 @@ def save_draft(
         raise Invalid("The guidelines are empty. Write what raters should look for.", field="body")
     if len(text.encode()) > MAX_BYTES or "\x00" in text + summary or len(summary) > 500:
         raise Invalid(f"Guidelines have at most {MAX_BYTES:,} bytes, a summary 500, and no NUL.", field="body")
-    draft = draft_of(session, project)
+    draft = draft_of(session, project, lock=True)
+    if draft is None and revision is not None:
+        raise Conflict("The draft that you opened has been published meanwhile. Copy your text, and open a new draft.")
     if draft is None:
         made = insert(Guideline).values(
             project_id=project.id, body=text, summary=summary, written_by_id=person_id, revision=1

@@ -78,9 +78,12 @@ def make_serving(session: Session, version: ModelVersion, *, only_from: tuple[st
     Raises:
         Conflict: it is in no state from which that is allowed.
     """
-    retire = update(ModelVersion).where(
-        ModelVersion.project_id == version.project_id, ModelVersion.kind == "policy", ModelVersion.state == "serving"
+    others = (
+        ModelVersion.project_id == version.project_id,
+        ModelVersion.kind == "policy",
+        ModelVersion.id != version.id,
     )
+    retire = update(ModelVersion).where(*others, ModelVersion.state == "serving")
     session.execute(retire.values(state="retired"))
     promote = update(ModelVersion).where(ModelVersion.id == version.id, ModelVersion.state.in_(only_from))
     changed = session.execute(promote.values(state="serving", serving_since=func.now()))
