@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--settings", type=json.loads, default={}, help="training settings to replace, as JSON")
     parser.add_argument("--chaos", action="store_true")
+    parser.add_argument("--kill-every", type=float, default=15, help="seconds between two kills")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:
@@ -147,7 +148,7 @@ def run_loop(site: Site, engine: Engine, arguments: argparse.Namespace, began: f
     crew = Crew(site.url, SLUG, tokens, oracles.ORACLES["warm_brief"], wait_for_more=True, think_seconds=0.05)
     raters = threading.Thread(target=crew.run, daemon=True)
     raters.start()
-    killer = Killer(site) if arguments.chaos else None
+    killer = Killer(site, every=arguments.kill_every) if arguments.chaos else None
     approved = _approve_rounds(site, token, arguments, began, killer)
     crew.stop.set()
     raters.join(30)
@@ -170,8 +171,8 @@ class Killer:
 
     ORDER = ("web", "light", "training", "clock", "valkey", "postgres", "trainer", "training", "web", "postgres")
 
-    def __init__(self, site: Site) -> None:
-        self.site, self.next_at = site, time.monotonic() + 20
+    def __init__(self, site: Site, *, every: float) -> None:
+        self.site, self.every, self.next_at = site, every, time.monotonic() + every
         self.killed: list[str] = []
 
     def tick(self) -> None:
@@ -183,7 +184,7 @@ class Killer:
                 print(f"killed {self.killed[-1]}", file=sys.stderr, flush=True)
             except (OSError, ValueError, psutil.Error):
                 pass  # Not there just now: the next tick tries again.
-            self.next_at = time.monotonic() + 15
+            self.next_at = time.monotonic() + self.every
 
 
 def _approve_rounds(

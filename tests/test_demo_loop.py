@@ -28,7 +28,7 @@ def loop(*options: str) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_a_preference_changes_the_policy_and_no_ranking_is_lost_though_all_is_killed() -> None:
-    result = loop("--rounds", "1", "--chaos")
+    result = loop("--rounds", "1", "--chaos", "--kill-every", "8")
     assert (result["lost"], result["doubled"], result["rounds"]) == (0, 0, 1)
     assert isinstance(result["killed"], list)
     assert {name.split()[0] for name in result["killed"]} >= {"web", "light", "clock", "valkey", "postgres"}
