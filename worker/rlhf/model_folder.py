@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 PICKLES_AND_CODE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".py", ".ckpt", ".h5", ".npy", ".so"}
-HARMLESS_PRIVATE_KEYS = {"_name_or_path", "_commit_hash", "_num_labels", "_from_model_config"}
+HARMLESS_PRIVATE_KEYS = {
+    "_name_or_path",
+    "_commit_hash",
+    "_num_labels",
+    "_from_model_config",
+    "_sliding_window_pattern",
+}
 CODE_KEYS = {"auto_map", "trust_remote_code", "custom_generate", "custom_pipelines"}
 SIZES = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
