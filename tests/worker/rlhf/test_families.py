@@ -22,7 +22,7 @@ PROMPTS = [ask("Why is the sky blue?"), ask("Count to three"), ask("Say thank yo
 def test_a_family_passes_sft_reward_ppo_and_sampling(name: str, tokenizer: Any, tmp_path: Path) -> None:
     save_policy(build(name), tokenizer, tmp_path / "base")
     lessons = [Demonstration(prompt, "one, two, three") for prompt in PROMPTS] * 4
-    sft = SFTSettings(batch_size=6, epochs=4, learning_rate=1e-2)
+    sft = SFTSettings(batch_size=6, epochs=8, learning_rate=1e-2)
     steps = list(train_sft(tmp_path / "base", lessons, sft, out=tmp_path / "sft"))
     assert float(steps[-2]["loss"]) < 0.7 * float(steps[0]["loss"])
     rankings = [Ranking(prompt, ("one, two", "the rain"), (1, 2)) for prompt in PROMPTS] * 8
