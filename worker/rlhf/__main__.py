@@ -25,6 +25,8 @@ from worker.rlhf.rollout import SamplingSettings
 from worker.rlhf.sft import SFTSettings, train_sft
 from worker.rlhf.types import DataError, NotANumberError, Stats, read_demonstrations, read_prompts, read_rankings
 
+RESULT = "result.json"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_limits(vars(options))
         _check_out(options)
         _hush_libraries()
-        result = options.command(options)
+        result = _finished(options) or options.command(options)
     except NotANumberError as error:
         return _refuse(f"{error} Lower --learning-rate, or continue from the last checkpoint with --resume.", status=1)
     except OSError as error:
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _refuse(str(error), status=2)
     if processes.is_first():
+        _keep(options, result)
         print(json.dumps(result))
     return 0
 
@@ -58,7 +61,7 @@ def sft(options: argparse.Namespace) -> Stats:
         checkpoints=_store(options),
         heldout=heldout,
     )
-    return _run(steps, options, counted="demonstrations", num_items=len(rows) * options.epochs)
+    return _run(steps, counted="demonstrations", num_items=len(rows) * options.epochs)
 
 
 def reward(options: argparse.Namespace) -> Stats:
@@ -79,7 +82,7 @@ def reward(options: argparse.Namespace) -> Stats:
         heldout=heldout,
         calibration=[(row.prompt, row.response) for row in calibration],
     )
-    result = _run(steps, options, counted="rankings", num_items=len(rows) * options.epochs)
+    result = _run(steps, counted="rankings", num_items=len(rows) * options.epochs)
     if "accuracy_low" in result:
         interval = [result.pop("accuracy_low"), result.pop("accuracy_high")]
         return {**result, "accuracy_interval": interval}  # type: ignore[dict-item]
@@ -101,7 +104,7 @@ def ppo(options: argparse.Namespace) -> Stats:
         sampler=RemoteSampler(options.sampler_url, options.out / "adapters") if options.sampler_url else None,
     )
     num_episodes = options.num_updates * options.batch_size
-    result = _run(steps, options, counted="episodes", num_items=num_episodes)
+    result = _run(steps, counted="episodes", num_items=num_episodes)
     learning = float(result.get("score_cpu_seconds", 0)) + float(result.get("optimise_cpu_seconds", 0))
     return {**result, "episodes_per_cpu_second_after_sampling": round(num_episodes / max(learning, 1e-9), 3)}
 
@@ -244,10 +247,28 @@ def _hush_libraries() -> None:
 
 
 def _fresh(options: argparse.Namespace) -> Path:
+    """A folder for a model; with `--resume` it may hold one that a crash left half written."""
     out: Path = options.out
-    if (out / "config.json").exists():
+    is_half_done = options.resume and any((out / "checkpoints").glob("step-*"))
+    if (out / "config.json").exists() and not is_half_done:
         raise ValueError(f"{out} holds a model already. Choose another --out, or move that model away.")
     return out
+
+
+def _finished(options: argparse.Namespace) -> Stats | None:
+    """What a trainer that is resumed had told already, if a crash came after its end."""
+    told = options.out / RESULT
+    return json.loads(told.read_text()) if getattr(options, "resume", False) and told.is_file() else None
+
+
+def _keep(options: argparse.Namespace, result: Stats) -> None:
+    """A trainer's result beside its model; with that, nothing is left to resume."""
+    if not hasattr(options, "resume"):
+        return
+    aside = options.out / f"{RESULT}.tmp"
+    aside.write_text(json.dumps(result))
+    aside.rename(options.out / RESULT)
+    CheckpointStore(options.out / "checkpoints").clear()
 
 
 def _store(options: argparse.Namespace) -> CheckpointStore:
@@ -257,7 +278,7 @@ def _store(options: argparse.Namespace) -> CheckpointStore:
     return store
 
 
-def _run(steps: Iterator[Stats], options: argparse.Namespace, *, counted: str, num_items: int) -> Stats:
+def _run(steps: Iterator[Stats], *, counted: str, num_items: int) -> Stats:
     """Drive a trainer to its end; the rate counts processor seconds of all threads, loading included."""
     started, last = time.process_time(), Stats()
     phases: dict[str, float] = {}
@@ -267,7 +288,6 @@ def _run(steps: Iterator[Stats], options: argparse.Namespace, *, counted: str, n
             if name.endswith("_seconds"):
                 phases[name] = round(phases.get(name, 0.0) + float(stats[name]), 3)
     seconds = max(time.process_time() - started, 1e-9)
-    _store(argparse.Namespace(out=options.out, resume=False))  # It is finished: nothing is left to resume.
     return {
         **last,
         **phases,

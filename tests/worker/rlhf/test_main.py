@@ -173,3 +173,22 @@ def test_it_runs_as_a_module_without_the_website() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_finished_run_that_is_resumed_tells_its_result_again(
+    tiny_base: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [
+        "sft",
+        *SMALL,
+        "--model",
+        tiny_base,
+        "--data",
+        files / "demonstrations.jsonl",
+        "--out",
+        files / "out",
+        "--resume",
+    ]
+    first = call(capsys, *given)
+    assert first[0] == 0
+    assert call(capsys, *given) == first
