@@ -1,6 +1,6 @@
 """The learning library beside TRL, alternating on one machine; the table and the picture go into this folder's README.
 
-    python -m benchmarks.learning [--only rm-k4 ppo] [--seeds 3] [--peers FOLDER] [--work FOLDER] [--gpu]
+    python -m benchmarks.learning [--only rm-k4 ppo] [--seeds 3] [--quick] [--peers FOLDER] [--work FOLDER] [--gpu]
 
 On the processor all runs use one thread, and processor seconds are compared, so that others may use the machine too.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.learning import report
 from benchmarks.learning.cases import CPU_CASES, CTX, TINY, Case, Reward
 from benchmarks.learning.gpu import GPU_CASES, GPU_SIZE
-from benchmarks.learning.peers import HERE, BenchError, python_of, run_line
+from benchmarks.learning.peers import HERE, BenchError, has_bf16_units, python_of, run_line
 from benchmarks.learning.tasks import Prepared, prepare, with_tokenizer
 
 ROOT = HERE.parent.parent
@@ -38,20 +38,27 @@ def main() -> int:
 def _measure_all(options: argparse.Namespace) -> None:
     if options.gpu:
         _need_gpu()
-    cases = _chosen(GPU_CASES if options.gpu else CPU_CASES, options.only)
+    known = GPU_CASES if options.gpu else CPU_CASES
+    cases = [case.quick() if options.quick else case for case in _chosen(known, options.only)]
     work = options.work / ("gpu" if options.gpu else "cpu")
     data = options.data or options.peers.parent / SOURCE
     ready = prepare(options.peers, options.work, work, data, size=GPU_SIZE if options.gpu else TINY)
     sitting = datetime.now(UTC).isoformat(timespec="seconds")
     for case in cases:
-        for seed in range(min(options.seeds, case.num_seeds)):
+        if getattr(case, "is_bf16", False) and not (options.gpu or has_bf16_units()):
+            print(f"{case.name} is skipped: without bf16 units in the processor, float32 is TRL's fastest.")
+            continue
+        for seed in range(1 if options.quick else min(options.seeds, case.num_seeds)):
             for side in options.side:
                 if options.missing and seed in report.latest(ready.work / "results", case.name, side):
                     continue
                 line = _measure(case, side, seed, ready, options)
                 if line:
                     _keep(ready, line | {"case": case.name, "side": side, "seed": seed, "sitting": sitting})
-    report.write(ready, GPU_CASES if options.gpu else CPU_CASES, is_gpu=options.gpu)
+    if options.quick:
+        report.show(ready, cases)
+    else:
+        report.write(ready, known, is_gpu=options.gpu)
 
 
 def _measure(case: Case, side: str, seed: int, ready: Prepared, options: argparse.Namespace) -> dict:
@@ -106,15 +113,14 @@ def _order(ready: Prepared, case: str, seed: int) -> Path:
 
 def _judge(ready: Prepared) -> Path:
     """The reward model that PPO learns from, on both sides: TRL's of the K=4 case."""
-    folder = ready.trained("rm-k4")
-    if not folder.exists():
-        raise BenchError("PPO needs TRL's reward model of the case rm-k4; measure that one first.")
-    return folder
+    for name in ("rm-k4", "rm-k4-quick"):
+        if ready.trained(name).exists():
+            return ready.trained(name)
+    raise BenchError("PPO needs TRL's reward model of the case rm-k4; measure that one first.")
 
 
 def _our_judge(ready: Prepared) -> Path:
-    out = ready.model("reward-k4")
-    return out if out.exists() else with_tokenizer(_judge(ready), ready.tiny / "tokenizer", out)
+    return with_tokenizer(_judge(ready), ready.tiny / "tokenizer", ready.model("reward-k4"))
 
 
 def _keep(ready: Prepared, line: dict) -> None:
@@ -148,6 +154,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], help="names of cases")
     parser.add_argument("--side", nargs="+", choices=["trl", "ours"], default=["trl", "ours"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a fifth of each case, for a look; writes no report")
     parser.add_argument("--missing", action="store_true", help="only what was not measured before")
     parser.add_argument("--gpu", action="store_true")
     return parser.parse_args()

@@ -1,6 +1,6 @@
 """The same on a GPU: a model of about 110 million parameters, bf16, more work in each case."""
 
-from benchmarks.learning.cases import PPO, Case, Reward
+from benchmarks.learning.cases import BF16, PPO, Case, Reward
 
 GPU_SIZE = {"layers": 12, "hidden": 768, "intermediate": 3072, "heads": 12, "sft-steps": 300}
 
@@ -12,6 +12,7 @@ GPU_CASES: list[Case] = [
         num_rankings=960,
         rankings_per_step=16,
         is_bf16=True,
+        ours={"precision": "bfloat16"},
         goal=5.0,
         learning_rate=1e-4,
     ),
@@ -21,8 +22,7 @@ GPU_CASES: list[Case] = [
         task="hh",
         num_rankings=1920,
         rankings_per_step=32,
-        is_bf16=True,
-        same_order=False,
+        **BF16,
         goal=1.7,
         learning_rate=1e-4,
     ),
@@ -38,6 +38,7 @@ GPU_CASES: list[Case] = [
         "ppo-shared",
         "PPO, shared trunk",
         {"optimise": 3.5},
+        {"critic": "shared"},
         peer="ppo",
         batch_size=128,
         micro_batch_size=64,

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,12 @@ def _index_settings() -> dict[str, str]:
         if ours in settings:
             settings.setdefault(theirs, settings[ours])
     return settings
+
+
+def has_bf16_units() -> bool:
+    """Whether the processor multiplies in bf16 (AVX512-BF16, AMX, Arm's); Apple's do, and say so nowhere."""
+    info = Path("/proc/cpuinfo")
+    return platform.machine() == "arm64" or (info.exists() and "bf16" in info.read_text())
 
 
 def run_line(command: list[object], *, threads: int = 1, tree: Path | None = None) -> dict:

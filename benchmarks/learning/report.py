@@ -12,7 +12,7 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.learning.cases import PPO, Case, Reward
-from benchmarks.learning.peers import ENVIRONMENTS, HERE
+from benchmarks.learning.peers import ENVIRONMENTS, HERE, has_bf16_units
 from benchmarks.learning.picture import picture
 
 FOLDER = HERE.parent
@@ -47,6 +47,12 @@ def write(ready: Any, cases: Sequence[Case], *, is_gpu: bool) -> None:
     print(f"wrote {name}.svg, {name}.json and the table in README.md")
 
 
+def show(ready: Any, cases: Sequence[Case]) -> None:
+    """The tables alone, on the terminal."""
+    measured = [both for case in cases if (both := _read(ready.work / "results", case))]
+    print("\n\n".join(_tables(measured, "processor s")))
+
+
 def _read(folder: Path, case: Case) -> Measured | None:
     """The latest line of each seed that both sides have."""
     trl, ours = latest(folder, getattr(case, "peer", "") or case.name, "trl"), latest(folder, case.name, "ours")
@@ -62,15 +68,15 @@ def latest(folder: Path, name: str, side: str) -> dict[int, Line]:
 
 
 def _text(ready: Any, measured: Sequence[Measured], *, name: str, is_gpu: bool) -> str:
+    parts = [_setting(ready, measured, is_gpu=is_gpu), f"![TRL and ours]({name}.svg)"]
+    return "\n\n".join([*parts, *_tables(measured, "s (wall)" if is_gpu else "processor s")])
+
+
+def _tables(measured: Sequence[Measured], unit: str) -> list[str]:
     rewards = [both for both in measured if isinstance(both.case, Reward)]
     policies = [both for both in measured if isinstance(both.case, PPO)]
-    unit = "s (wall)" if is_gpu else "processor s"
-    parts = [_setting(ready, measured, is_gpu=is_gpu), f"![TRL and ours]({name}.svg)"]
-    if rewards:
-        parts.append(_reward_table(rewards, unit))
-    if policies:
-        parts += [_phase_table(policies, unit), _gain_table(policies)]
-    return "\n\n".join(parts)
+    tables = [_reward_table(rewards, unit)] if rewards else []
+    return tables + ([_phase_table(policies, unit), _gain_table(policies)] if policies else [])
 
 
 def _setting(ready: Any, measured: Sequence[Measured], *, is_gpu: bool) -> str:
@@ -99,7 +105,7 @@ def _machine(*, is_gpu: bool) -> str:
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     model = re.search(r"model name\s*: (.*)", text)
-    units = "with" if "bf16" in text else "without"
+    units = "with" if has_bf16_units() else "without"
     return f"{os.cpu_count()} cores of {model[1] if model else platform.processor()}, {units} bf16 units"
 
 

@@ -17,6 +17,8 @@ from benchmarks.learning.peers import python_of, run_line
 
 PLAIN = "{{ messages[0]['content'] }}"  # A chat template that adds nothing to the prompt's text.
 
+TASKS = {"hh": 2, "k4": 4, "k9": 9}  # Responses of each ranking: pairs as they are; others shuffle ever more words.
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -74,19 +76,19 @@ def with_tokenizer(model: Path, tokenizer: Path, out: Path) -> Path:
 
 
 def _write_tasks(ready: Prepared) -> None:
+    missing = [name for name in TASKS if not ready.task(name).exists()]
+    if not missing:
+        return
     from transformers import AutoTokenizer
 
     common = import_common(ready.peers)
     tokenizer = AutoTokenizer.from_pretrained(str(ready.tiny / "tokenizer"))
     rankings = common.load_rankings(ready.source)
-    kinds = {"hh": lambda: rankings} | {
-        f"k{k}": lambda k=k: common.synthetic_rankings(rankings, k, seed=0) for k in (4, 9)
-    }
-    for name, make in kinds.items():
-        if ready.task(name).exists():
-            continue
-        ready.task(name).parent.mkdir(parents=True, exist_ok=True)
-        cut = [short for ranking in make() if (short := cut_ranking(common, tokenizer, ranking))]
+    ready.task(missing[0]).parent.mkdir(parents=True, exist_ok=True)
+    for name in missing:
+        k = TASKS[name]
+        whole = common.synthetic_rankings(rankings, k, seed=0) if k > 2 else rankings
+        cut = [short for ranking in whole if (short := cut_ranking(common, tokenizer, ranking))]
         common.write_rankings(ready.task(name), cut)
 
 
