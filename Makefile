@@ -6,7 +6,7 @@ VENV := $(or $(ATTUNE_VENV),.venv)
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
 
-.PHONY: help install run test test-slow check format bench demo-loop chaos clean
+.PHONY: help install run test test-slow check format bench bench-gpu demo-loop chaos clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ format: install ## Format and mend what can be mended
 
 bench: install ## The benchmarks; figures in benchmarks/README.md
 	@$(PYTHON) -m benchmarks
+
+bench-gpu: install ## The learning library beside TRL on a GPU
+	@$(PYTHON) -m benchmarks.learning --gpu
 
 demo-loop: install ## Two rounds of the loop with simulated raters; ends with one JSON line
 	@$(PYTHON) -m benchmarks.demo_loop
