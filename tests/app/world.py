@@ -88,7 +88,7 @@ def make_world(db: Engine) -> World:
         guidelines.save_draft(session, project, body="Be kind and brief.", person_id=person.id)
         ids = {"slug": project.slug, "edition": 1, "person_id": other.id, "other_email": other.email}
         ids |= _account(session, person, project) | _training(session, project) | _import(session, project)
-        ids |= _desk(session, project, person)
+        ids |= _desk(session, project, person) | _member(session, project)
         return World(person, project, ids, accounts.start_session(session, person))
 
 
@@ -96,6 +96,13 @@ def _person(session: Session, email: str) -> Person:
     person = accounts.create_person(session, email, name="Ada", is_site_admin=True)
     person.password_hash = _hash()
     return person
+
+
+def _member(session: Session, project: Project) -> dict[str, Any]:
+    member = accounts.create_person(session, f"member{next(_numbers)}@w.example", name="Bo")
+    session.add(Membership(project_id=project.id, person_id=member.id, role="rater"))
+    session.flush()
+    return {"member_id": member.id}
 
 
 @lru_cache
@@ -136,16 +143,18 @@ def _import(session: Session, project: Project) -> dict[str, Any]:
 
 
 def _desk(session: Session, project: Project, person: Person) -> dict[str, Any]:
-    """Comparisons of two: some free, some in hand (`held`), one ranked."""
+    """Comparisons of two: some free, some in hand (`held`), one ranked, one being corrected (`reopened`)."""
     ids: dict[str, Any] = {"held": [], "keys": []}
     prompt_id, _ = prompts.add_prompt(session, project, [{"role": "user", "content": "Why?"}])
-    for i in range(9):
+    for i in range(10):
         texts = [prompts.add_response(session, prompt_id, f"{name} {i}", origin="imported")[0] for name in "ab"]
         comparison_id, _ = prompts.add_comparison(session, project, prompt_id, texts, origin="imported")
-        if i < 6:
+        if i < 7:
             assignment = _held(session, project, person, comparison_id)
-            if i == 5:
+            if i >= 5:
                 _ranked(session, project, person, assignment, texts)
+            if i == 6:
+                assignment.state, ids["reopened"] = "reopened", assignment.id
             else:
                 ids["held"].append(assignment.id)
                 ids["keys"].append(str(assignment.idempotency_key))
@@ -200,6 +209,8 @@ def page_requests(world: World) -> Iterator[Good]:
 
     rank = {"num_responses": "2", "rank-0": "1", "rank-1": "2", "note": "Brief.", "attribute-warmth-0": "1"}
     rank |= {"attribute-warmth-1": "2", "flags-0": "harmful", "seconds": "3.5"}
+    yield good("/projects/{slug}/rate/{assignment_id}/leave", assignment_id=ids["reopened"])
+    yield good("/projects/{slug}/members/{person_id}/link", person_id=ids["member_id"])
     yield good("/projects/{slug}/rate/{assignment_id}/draft", rank, assignment_id=ids["held"][0])
     yield good("/projects/{slug}/rate/{assignment_id}/extend", assignment_id=ids["held"][0])
     yield good(
@@ -268,6 +279,8 @@ def api_requests(world: World) -> Iterator[Good]:
     rank = {"ranks": [1, 2], "all_bad": False, "strength": 2, "attributes": {"warmth": [1, 2]}, "note": "Brief."}
     rank["flags"] = {"0": ["harmful"]}
     at = "/projects/{slug}/assignments/{assignment_id}"
+    yield good("POST", f"{at}/leave", assignment_id=ids["reopened"])
+    yield good("POST", "/projects/{slug}/members/{person_id}/link", person_id=ids["member_id"])
     yield good("POST", f"{at}/draft", rank, assignment_id=ids["held"][0])
     yield good("POST", f"{at}/extend", assignment_id=ids["held"][0])
     sent = rank | {"idempotency_key": ids["keys"][0], "seconds": 3.5}

@@ -110,6 +110,6 @@ def rate_all(page: Page, project: Project, *, num: int) -> None:
         key = page.locator("[name=idempotency_key]").input_value()
         for place, rank in ((0, 1), (1, 2)):
             page.locator(f"[name=rank-{place}][value='{rank}']").check(force=True)
-        page.locator("#comparison button[type=submit], #comparison button.button--primary").first.click()
+        page.locator("[data-submit]").click()
         page.wait_for_function("key => document.querySelector('[name=idempotency_key]')?.value !== key", arg=key)
     look_at(page, f"/projects/{project.slug}/my-rankings")
