@@ -52,7 +52,7 @@ from worker.rlhf.sft import SFTSettings, train_sft
 from worker.rlhf.types import Demonstration
 hidden, layers, out = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 build_tiny_base(["one two three"], out / "base", vocab_size=300, hidden=hidden, layers=layers)
-rows = [Demonstration([{"role": "user", "content": "one two " * 12}], "three " * 18)] * 16
+rows = [Demonstration([{"role": "user", "content": "one two " * 50}], "three " * 100)] * 16  # About 256 tokens.
 for _ in train_sft(out / "base", rows, SFTSettings(batch_size=16), out=out / "sft"):
     pass
 from safetensors.torch import load_file
