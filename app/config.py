@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     )
     run_lease_seconds: int = Field(60, ge=2, description="A run whose trainer is silent this long is taken back.")
     clock_seconds: float = Field(15.0, gt=0, description="How often the clock looks for lost, queued and due runs.")
-    max_run_attempts: int = Field(5, ge=1, description="How often a run is started before it is given up.")
+    max_run_attempts: int = Field(
+        5, ge=1, description="How often a run is started without reaching its next checkpoint before it is given up."
+    )
 
     @field_validator("database_url")
     @classmethod

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--settings", type=json.loads, default={}, help="training settings to replace, as JSON")
     parser.add_argument("--chaos", action="store_true")
-    parser.add_argument("--kill-every", type=float, default=15, help="seconds between two kills")
+    parser.add_argument("--kill-every", type=float, default=40, help="seconds between two kills")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="attune-") as scratch:

@@ -21,6 +21,7 @@ from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BATCH = 1000
+CHUNK_BYTES = 64 * 1024  # Sent at once: each piece costs the server a change of threads.
 WHAT = ("rankings", "preferences")
 FORMATS = {
     "jsonl": "application/x-ndjson",
@@ -143,9 +144,21 @@ def stream(engine: Engine, project: Project, *, what: str, format: str) -> Itera
     def made() -> Iterator[bytes]:
         with Session(engine) as session:
             rows = ({k: v for k, v in row.items() if k != "texts"} for row in rows_of(session, project, what))
-            yield from writers[format](rows)
+            yield from _gathered(writers[format](rows))
 
     return made()
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of at least `CHUNK_BYTES`, but for the last."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= CHUNK_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
 
 
 def write_file(engine: Engine, project: Project, out: Path, *, what: str) -> int:

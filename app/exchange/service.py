@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app import audit
@@ -28,6 +28,7 @@ BATCH = 1000
 BATCH_CHARACTERS = 10_000_000
 MAX_PROBLEMS = 1000
 MAX_LINES = 20_000_000
+MANY_LINES = 1000  # After as many, Postgres plans by stale counts until it looks again by itself: it is asked to look.
 CHUNK = 1 << 20
 
 
@@ -183,6 +184,8 @@ def _import(engine: Engine, job: ImportJob, project: Project, path: Path) -> Non
         progress.base = 0.5
         with transaction(engine) as session:
             totals = _store(session, job, project, path, progress)
+            if report.num_lines >= MANY_LINES:
+                session.execute(text("ANALYZE prompt, response, comparison, comparison_response, ranking"))
         _end(engine, job.id, state="done", **counts, **totals.columns())
 
 

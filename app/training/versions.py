@@ -93,5 +93,7 @@ def make_serving(session: Session, version: ModelVersion, *, only_from: tuple[st
 
 
 def record_checkpoint(session: Session, run: Run, *, phase: str, step: int, manifest_hash: str) -> None:
-    """A checkpoint is whole on disk."""
+    """A checkpoint is whole on disk: the run gets on, and the attempts behind it no longer count against it."""
+    ours = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == State.RUNNING)
+    session.execute(ours.values(attempt=1))
     session.add(Checkpoint(run_id=run.id, fence=run.fence, phase=phase, step=step, manifest_hash=manifest_hash))

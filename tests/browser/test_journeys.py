@@ -1,6 +1,8 @@
 """What people do here, from sign-in to approval, in a real browser."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -9,8 +11,11 @@ from sqlalchemy import Engine, func, select
 from app.accounts import service as accounts
 from app.accounts.models import Person
 from app.db import transaction
+from app.exchange.models import ImportJob
+from app.exchange.service import run_import
 from app.guidelines import service as guidelines
 from app.projects.models import Project
+from app.prompts.models import ComparisonResponse
 from app.rating.models import Assignment, Ranking
 from app.training.models import ModelVersion, Run, RunMetric
 
@@ -104,6 +109,32 @@ def test_nine_responses_can_be_ranked_by_letters_and_digits(
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing left to rank just now")).to_be_visible()
     assert sorted(rankings(db)[0].ranks.values()) == list(range(1, 10))
+
+
+def test_eight_real_responses_are_imported_and_ranked_by_keyboard_alone(
+    db: Engine, project: Project, enter: Callable[..., Page], shared_data: Path, tmp_path: Path
+) -> None:
+    path = shared_data / "responses" / "user_oriented_8way_dev.jsonl.gz"
+    shutil.copy(path, tmp_path / "stored")
+    with transaction(db) as session:
+        job = ImportJob(
+            project_id=project.id, file_name=path.name, stored_name="stored", bytes_total=path.stat().st_size
+        )
+        session.add(job)
+    run_import(db, job.id, folder=tmp_path)
+    page = enter("rater")
+    begin_rating(page, project)
+    for letter, digit in zip("hgfedcba", "12234567", strict=True):
+        page.keyboard.press(letter)
+        page.keyboard.press(digit)
+    expect(page.locator("[data-order]")).to_have_text("H > F = G > E > D > C > B > A")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-order]")).to_have_text("Nothing is ranked yet.")
+    ranking = rankings(db)[0]
+    of_comparison = select(ComparisonResponse).where(ComparisonResponse.comparison_id == ranking.comparison_id)
+    with transaction(db) as session:
+        ids = {row.position: str(row.response_id) for row in session.scalars(of_comparison)}
+    assert [ranking.ranks[ids[position]] for position in ranking.shown_order] == [7, 6, 5, 4, 3, 2, 2, 1]
 
 
 def test_a_pair_is_judged_with_one_key(

@@ -13,7 +13,7 @@ from app.db import transaction
 from app.errors import Conflict, NotFound
 from app.projects.models import Project
 from app.queue import Outbox
-from app.training import runs, triggers
+from app.training import runs, triggers, versions
 from app.training.models import Kind, ModelVersion, Run, RunMetric, State
 
 
@@ -170,6 +170,18 @@ def test_the_reaper_queues_lost_runs_until_attempts_are_spent(db: Engine, projec
     with transaction(db) as session:
         run = session.get_one(Run, run_id)
         assert (run.state, run.error_class, run.attempt) == (State.FAILED, "lost", 5)
+
+
+def test_a_checkpoint_frees_a_run_of_the_attempts_before_it(db: Engine, project: Project) -> None:
+    run_id = requested(db, project)
+    for _ in range(8):
+        run = claimed(db, run_id)
+        assert run is not None
+        with transaction(db) as session:
+            versions.record_checkpoint(session, run, phase="sft", step=1, manifest_hash="00")
+        let_lease_run_out(db, run_id)
+        with transaction(db) as session:
+            assert runs.reap_lost_runs(session) == [run_id]
 
 
 def test_a_run_with_a_live_lease_is_left_alone(db: Engine, project: Project) -> None:
