@@ -1,6 +1,6 @@
 # One command for each job. Everything goes through bootstrap.py, which is instant once all is installed.
 ifdef FRESH
-export ATTUNE_VENV := $(shell mktemp -d)/venv
+export ATTUNE_VENV := $(shell folder=$$(mktemp -d) && chmod 755 "$$folder" && echo "$$folder")/venv
 endif
 VENV := $(or $(ATTUNE_VENV),.venv)
 PYTHON := $(VENV)/bin/python

@@ -207,6 +207,8 @@ def test_an_ordinary_user_needs_no_help(open_folder: Path) -> None:
     data = open_folder / "data"
     data.mkdir()
     os.chown(data, 65534, 65534)
+    if subprocess.run(["ls", f"{postgres.binaries()}"], user=65534, capture_output=True, check=False).returncode:
+        pytest.skip("this checkout is closed to other users")
     child = os.fork()
     if child == 0:
         status = 1
