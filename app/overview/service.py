@@ -165,7 +165,10 @@ def _next_step(
             return "generate", "The first policy waits for a worker to train it. Raters can rank already."
         return "generate", "The first policy is being trained on demonstrations. Raters can rank already."
     if serving is None:
-        return "generate", "There is no policy yet: start an SFT run. It learns from demonstrations, or takes a base model as it is where there are none."
+        return (
+            "generate",
+            "There is no policy yet: start an SFT run. It learns from demonstrations, or takes a base model as it is where there are none.",
+        )
     if num_new < project.threshold:
         missing = project.threshold - num_new
         more = "" if num_available else " Raters have nothing left to rank: sample more responses or import some."
