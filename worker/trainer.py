@@ -78,7 +78,7 @@ def _prepare_libraries() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
-    import torch._dynamo  # Sixteen hundred modules, else imported in the middle of loading the first model.
+    import torch._dynamo  # Else imported in the middle of loading the first model, with many modules of its own.
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
