@@ -57,6 +57,13 @@ def begin_rating(page: Page, project: Project) -> None:
     page.locator("#comparison").wait_for()
 
 
+def press_ranks(page: Page, letters: str, digits: str) -> None:
+    """A letter takes the card, the digit ranks it."""
+    for letter, digit in zip(letters, digits, strict=True):
+        page.keyboard.press(letter)
+        page.keyboard.press(digit)
+
+
 def test_a_one_time_link_signs_in_once(db: Engine, make_person: Callable[..., Person], open_page: Opener) -> None:
     with transaction(db) as session:
         token = accounts.create_link(session, "sign_in", person_id=make_person(name="Ada").id)
@@ -102,9 +109,7 @@ def test_nine_responses_can_be_ranked_by_letters_and_digits(
     make_comparisons(project, 1, k=9)
     page = enter("rater")
     begin_rating(page, project)
-    for letter, digit in zip("ihgfedcba", "123456789", strict=True):
-        page.keyboard.press(letter)
-        page.keyboard.press(digit)
+    press_ranks(page, "ihgfedcba", "123456789")
     expect(page.locator("[data-order]")).to_have_text("I > H > G > F > E > D > C > B > A")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing left to rank just now")).to_be_visible()
@@ -124,9 +129,7 @@ def test_eight_real_responses_are_imported_and_ranked_by_keyboard_alone(
     run_import(db, job.id, folder=tmp_path)
     page = enter("rater")
     begin_rating(page, project)
-    for letter, digit in zip("hgfedcba", "12234567", strict=True):
-        page.keyboard.press(letter)
-        page.keyboard.press(digit)
+    press_ranks(page, "hgfedcba", "12234567")
     expect(page.locator("[data-order]")).to_have_text("H > F = G > E > D > C > B > A")
     page.keyboard.press("Enter")
     expect(page.locator("[data-order]")).to_have_text("Nothing is ranked yet.")
