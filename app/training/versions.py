@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.errors import Conflict, NotFound
 from app.projects.models import Project
 from app.training.models import Checkpoint, ModelVersion, Run, State
+from app.training.runs import note_progress
 
 
 def serving_policy(session: Session, project_id: int) -> ModelVersion | None:
@@ -94,6 +95,5 @@ def make_serving(session: Session, version: ModelVersion, *, only_from: tuple[st
 
 def record_checkpoint(session: Session, run: Run, *, phase: str, step: int, manifest_hash: str) -> None:
     """A checkpoint is whole on disk: the run gets on, and the attempts behind it no longer count against it."""
-    ours = update(Run).where(Run.id == run.id, Run.fence == run.fence, Run.state == State.RUNNING)
-    session.execute(ours.values(attempt=1))
+    note_progress(session, run.id, fence=run.fence, attempt=1)
     session.add(Checkpoint(run_id=run.id, fence=run.fence, phase=phase, step=step, manifest_hash=manifest_hash))
