@@ -1,6 +1,5 @@
 """One run, top to bottom: snapshot, reward model, policy, evaluation, register, and what follows."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from app.training.models import Kind, ModelVersion, Run, Snapshot
 from worker import registry
 from worker.database import in_transaction
 from worker.fits import check_memory
+from worker.lessons import calibration_samples, demonstrations_of, to_learn
 from worker.progress import Recorder
-from worker.rlhf.types import Demonstration, Ranking, Stats
-from worker.rlhf.types import Prompt as Conversation
+from worker.rlhf.types import Demonstration, Stats
 from worker.sampling import sample_comparisons
 from worker.work import Work, folder_of
-
-MAX_CALIBRATION = 200
 
 
 def execute(run: Run) -> dict[str, Any]:
@@ -74,7 +71,7 @@ def fine_tune(work: Work) -> None:
     """SFT on the project's demonstrations, or the base model as it is where there are none; the first policy of a
     project serves at once.
     """
-    demonstrations, heldout = in_transaction(lambda session: _demonstrations(session, work.project))
+    demonstrations, heldout = in_transaction(lambda session: demonstrations_of(session, work.project))
     is_first = in_transaction(lambda session: versions.serving_policy(session, work.project.id)) is None
     out = work.out("policy")
     if demonstrations:
@@ -130,12 +127,14 @@ def learn_reward(work: Work) -> None:
         work.result |= {"reward_version": known.id, **known.metrics}
         return
     snapshot = in_transaction(lambda session: _snapshot(session, work))
-    rankings, heldout = in_transaction(lambda session: _rankings(session, snapshot.id))
+    before, rankings, old, heldout = in_transaction(lambda session: to_learn(session, work, snapshot.id))
     if not rankings:
         raise ValueError("No ranking can be learned from yet. Collect or import some, then retry.")
     work.recorder.say(f"Learning from {len(rankings)} rankings; {len(heldout)} are held out by prompt.")
-    settings = RewardSettings(**work.training.reward.model_dump(), seed=work.training.seed)
-    start = starting_policy(work)
+    if before is not None:
+        work.recorder.say(f"Reward model {before.number} is trained further; it knows {len(old)} rankings already.")
+    settings = RewardSettings(**work.training.reward.model_dump(exclude={"retrain"}), seed=work.training.seed)
+    start = starting_policy(work) if before is None else registry.version_dir(before)
     out = work.out("reward")
     done = _drive(
         work,
@@ -146,7 +145,8 @@ def learn_reward(work: Work) -> None:
             out=out,
             checkpoints=work.checkpoints("reward"),
             heldout=heldout,
-            calibration=_calibration(rankings, seed=work.training.seed),
+            calibration=calibration_samples([*old, *rankings], seed=work.training.seed),
+            replay=None if before is None else old,
         ),
     )
     metrics = {name: value for name, value in done.items() if name not in {"phase", "step", "total_steps"}}
@@ -155,6 +155,7 @@ def learn_reward(work: Work) -> None:
         out,
         kind="reward_model",
         state="registered",
+        parent_id=None if before is None else before.id,
         snapshot_id=snapshot.id,
         metrics=metrics,
         num_parameters=_num_parameters(out),
@@ -176,7 +177,7 @@ def optimise_policy(work: Work) -> None:
         max_new_tokens=sampling_of(work.project.sampling).max_new_tokens,
     )
     lessons, _ = (
-        in_transaction(lambda session: _demonstrations(session, work.project)) if settings.sft_coef else ([], [])
+        in_transaction(lambda session: demonstrations_of(session, work.project)) if settings.sft_coef else ([], [])
     )
     check_memory(work, "ppo", serving.num_parameters)
     policy_dir, reward_dir, out = registry.version_dir(serving), registry.version_dir(reward), work.out("policy")
@@ -290,36 +291,6 @@ def _snapshot(session: Session, work: Work) -> Snapshot:
     snapshot = snapshots.take_snapshot(session, session.get_one(Project, work.project.id))
     run.snapshot_id = snapshot.id
     return snapshot
-
-
-def _rankings(session: Session, snapshot_id: int) -> tuple[list[Ranking], list[Ranking]]:
-    """(to learn from, held out), split by prompt."""
-    snapshots.check_snapshot(session, snapshot_id)
-    parts: dict[str, list[Ranking]] = {"train": [], "heldout": []}
-    for row in snapshots.read_snapshot(session, snapshot_id):
-        prompt: Conversation = [{"role": m["role"], "content": m["content"]} for m in row.messages]
-        ranking = Ranking(prompt, tuple(row.responses), tuple(row.ranks), rater=str(row.rater_id), topic=row.topic)
-        parts[row.split].append(ranking)
-    return parts["train"], parts["heldout"]
-
-
-def _demonstrations(session: Session, project: Project) -> tuple[list[Demonstration], list[Demonstration]]:
-    query = (
-        select(Prompt.messages, Prompt.split, Response.text)
-        .join(Response, Response.prompt_id == Prompt.id)
-        .where(Prompt.project_id == project.id, Response.origin == "written")
-        .order_by(Response.id)
-    )
-    parts: dict[str, list[Demonstration]] = {"train": [], "heldout": []}
-    for messages, split, text in session.execute(query):
-        parts[split].append(Demonstration(messages, text))
-    return (parts["train"], parts["heldout"][:500]) if parts["train"] else (parts["heldout"], [])
-
-
-def _calibration(rankings: Sequence[Ranking], *, seed: int) -> list[tuple[Any, str]]:
-    """Responses on which the scores get mean 0 and deviation 1."""
-    pairs = [(ranking.prompt, text) for ranking in rankings for text in ranking.responses]
-    return random.Random(seed).sample(pairs, min(MAX_CALIBRATION, len(pairs)))
 
 
 def _judge_and_judged(session: Session, work: Work) -> tuple[ModelVersion, ModelVersion]:

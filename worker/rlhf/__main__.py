@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def reward(options: argparse.Namespace) -> Stats:
     rows = _some(read_rankings, options.data)
     heldout = _some(read_rankings, options.eval) if options.eval else []
     calibration = _some(read_demonstrations, options.calibration) if options.calibration else []
-    _refuse_shared_prompts(rows, heldout, options)
     replay = _some(read_rankings, options.replay) if options.replay else None
+    _refuse_shared_prompts({options.data: rows, options.replay: replay or []}, heldout, options)
     settings = _settings(RewardSettings, options)
     steps = train_reward_model(
         _model(options.model),
@@ -134,6 +134,7 @@ def sample(options: argparse.Namespace) -> Stats:
 
 def score(options: argparse.Namespace) -> Stats:
     """Write the reward model's score beside each prompt and response."""
+    from worker.rlhf.attributes import attribute_scores, load_attribute_heads
     from worker.rlhf.modeling import load_reward_model
     from worker.rlhf.modeling import score as scores_of
     from worker.rlhf.tokens import load_tokenizer
@@ -144,7 +145,12 @@ def score(options: argparse.Namespace) -> Stats:
     prompts, responses = [pair.prompt for pair in pairs], [pair.response for pair in pairs]
     scores = scores_of(model, tokenizer, prompts, responses, max_length=options.max_length)
     columns = zip(prompts, responses, scores, strict=True)
-    _write(options.out, [{"prompt": p, "response": r, "score": s} for p, r, s in columns])
+    rows: list[dict[str, Any]] = [{"prompt": p, "response": r, "score": s} for p, r, s in columns]
+    if heads := load_attribute_heads(options.reward):
+        found = attribute_scores(model, heads, tokenizer, prompts, responses, max_length=options.max_length)
+        for row, values in zip(rows, found.tolist(), strict=True):
+            row["attributes"] = dict(zip(heads.names, values, strict=True))
+    _write(options.out, rows)
     return {"phase": "score_done", "num_responses": len(scores), "mean_score": sum(scores) / len(scores)}
 
 
@@ -216,13 +222,15 @@ def _some(read: Callable[[Path], list[Any]], path: Path) -> list[Any]:
     return rows
 
 
-def _refuse_shared_prompts(rows: Sequence[Any], heldout: Sequence[Any], options: argparse.Namespace) -> None:
-    """Held-out accuracy means nothing on prompts that were learned from."""
-    learned = {json.dumps(row.prompt) for row in rows}
+def _refuse_shared_prompts(
+    rows_of: Mapping[Path, Sequence[Any]], heldout: Sequence[Any], options: argparse.Namespace
+) -> None:
+    """Held-out accuracy means nothing on prompts that were learned from, in this training or in one before."""
+    learned = {json.dumps(row.prompt): path for path, rows in rows_of.items() for row in rows}
     for number, row in enumerate(heldout, start=1):
-        if json.dumps(row.prompt) in learned:
+        if path := learned.get(json.dumps(row.prompt)):
             raise DataError(
-                f"{options.eval}, line {number}: this prompt is in {options.data} too. Split by prompt, not by pair."
+                f"{options.eval}, line {number}: this prompt is in {path} too. Split by prompt, not by pair."
             )
 
 
@@ -275,6 +283,7 @@ def _store(options: argparse.Namespace) -> CheckpointStore:
     store = CheckpointStore(options.out / "checkpoints")
     if not options.resume and processes.is_first():
         store.clear()
+    processes.wait_for_all()  # So that none looks for a checkpoint before the old ones are gone.
     return store
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.rlhf import masked, optim, packed
+from worker.rlhf import masked, optim, packed, sharding
+from worker.rlhf.ensemble import load_heads
 from worker.rlhf.modeling import RewardModel, load_policy, load_reward_model, softcap_of, trunk_of
 from worker.rlhf.rollout import SamplingSettings
 from worker.rlhf.settings import PPOSettings
@@ -60,8 +61,11 @@ class Trainer:
             self.reference.requires_grad_(requires_grad=False)
         self.reward_model = _reward_model(reward_dir, self.tokenizer).to(place)
         self.reward_model.requires_grad_(requires_grad=False)
+        heads = load_heads(reward_dir)
+        self.heads = heads.to(place) if heads is not None else None
         self.is_packed = {id(model): packed.can_pack(model) for model in self._language_models()}
         self.critic = self._new_critic().to(place)
+        sharding.shard(self.policy, self.reference, self.reward_model, self.critic)
         self.policy_optimizer = optim.adamw(self.policy, learning_rate=settings.learning_rate)
         self.critic_optimizer = optim.adamw(self.critic, learning_rate=settings.critic_learning_rate)
         self.generator = torch.Generator().manual_seed(settings.seed)
@@ -105,14 +109,19 @@ class Trainer:
             return self.critic.normalised(self.critic.raw(states))
 
     @torch.no_grad()
-    def scores(self, pairs: Sequence[Pair]) -> Tensor:
-        """(rows,) the reward model's scores at the end token, which cut responses are given."""
+    def scores(self, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """(rows,) the reward model's scores at the end token, which cut responses are given, and their spreads.
+
+        The spread is the deviation over the reward model's heads, 0 where it has one head only.
+        """
         model, ended = self.reward_model, [(p, r if r[-1] == self.eos else [*r, self.eos]) for p, r in pairs]
         with self.precision():
             states = packed.states_at_end(
                 model.trunk, ended, pad=self.pad, is_packed=self.is_packed[id(model.classifier)]
             )
-            return model.normalised(model.raw(states)).cpu()
+            scores = model.normalised(model.raw(states)).cpu()
+            spreads = torch.zeros_like(scores) if self.heads is None else self.heads(states).std(dim=1).cpu()
+            return scores, spreads * model.gain
 
     def finished_policy(self) -> Any:
         """The policy as it is saved: an adapter is merged into its weights."""

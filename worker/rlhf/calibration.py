@@ -25,8 +25,7 @@ class Judged:
     ranking: int  # Its place among the held-out rankings: pairs of one ranking are not independent.
     share: float  # 1 / number of pairs of its ranking, so that rankings weigh alike.
     length_difference: int  # Characters of the preferred less those of the other.
-    topic: str | None
-    rater: str | None
+    said: Ranking
 
 
 def judged_pairs(heldout: Sequence[Ranking], scores: Sequence[float]) -> list[Judged]:
@@ -38,8 +37,7 @@ def judged_pairs(heldout: Sequence[Ranking], scores: Sequence[float]) -> list[Ju
         pairs = preference_pairs(ranking.ranks)
         lengths = [len(text) for text in ranking.responses]
         judged += [
-            Judged(values[a] - values[b], number, 1 / len(pairs), lengths[a] - lengths[b], ranking.topic, ranking.rater)
-            for a, b in pairs
+            Judged(values[a] - values[b], number, 1 / len(pairs), lengths[a] - lengths[b], ranking) for a, b in pairs
         ]
     return judged
 
@@ -76,6 +74,28 @@ def best_temperature(differences: Sequence[float]) -> float:
     return math.exp(float(found.x))
 
 
+def best_spread(differences: Array) -> float:
+    """The s for which chances averaged over heads, moved s times as far from their mean, are likeliest.
+
+    A pair's chance is the mean over heads of sigmoid((m + s (d - m)) / T), with m the mean of its differences d, and T chosen
+    along with s. Above 1, the heads agreed more than they should. Bounded to [0.01, 100].
+
+    Args:
+        differences: (pairs, heads), the score of what was preferred less that of the other.
+    """
+    from scipy.optimize import minimize
+
+    mean = differences.mean(axis=1, keepdims=True)
+
+    def loss(logs: Array) -> float:
+        scale, temperature = np.exp(logs.clip(math.log(0.01), math.log(100)))
+        moved = (mean + scale * (differences - mean)) / temperature
+        return float(-(np.logaddexp.reduce(-np.logaddexp(0, -moved), axis=1) - math.log(moved.shape[1])).mean())
+
+    starts = [minimize(loss, np.log([scale, 1.0]), method="Nelder-Mead") for scale in (1.0, 10.0)]
+    return float(np.exp(min(starts, key=lambda found: found.fun).x[0].clip(math.log(0.01), math.log(100))))
+
+
 def calibration_report(judged: Sequence[Judged]) -> dict[str, float]:
     """`ece`, the likeliest `temperature`, and `ece_calibrated`: the error once each half is divided by the other's.
 
@@ -94,13 +114,14 @@ def calibration_report(judged: Sequence[Judged]) -> dict[str, float]:
 
 
 def breakdown(judged: Sequence[Judged]) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy with its interval by the model's margin, by length difference, by topic and by rater."""
+    """Accuracy with its interval by the model's margin, by length difference, topic, group of raters and rater."""
     margins = _edges([abs(pair.difference) for pair in judged])
     by: dict[str, Callable[[Judged], str | None]] = {
         "margin": lambda pair: _quarter(abs(pair.difference), margins),
         "length_difference": lambda pair: _length_group(pair.length_difference),
-        "topic": lambda pair: pair.topic,
-        "rater": lambda pair: pair.rater,
+        "topic": lambda pair: pair.said.topic,
+        "group": lambda pair: pair.said.group,
+        "rater": lambda pair: pair.said.rater,
     }
     return {name: _grouped(judged, group) for name, group in by.items()}
 

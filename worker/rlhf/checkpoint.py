@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from worker.rlhf import processes
+from worker.rlhf import processes, sharding
 
 MANIFEST = "manifest.json"
 
@@ -51,7 +51,11 @@ class CheckpointStore:
         self.may_write = may_write
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Write one checkpoint; older ones beyond `keep` go only after it is there. Of several processes, the first writes."""
+        """Write one checkpoint; older ones beyond `keep` go only after it is there.
+
+        Of several processes all must call, because they may hold parts of the tensors; the first writes.
+        """
+        tensors = {name: processes.full(tensor.detach()) for name, tensor in tensors.items()}
         if not processes.is_first():
             return
         if self.may_write is not None and not self.may_write():
@@ -59,9 +63,7 @@ class CheckpointStore:
         aside = self.root / f"step-{step:09d}.tmp"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, aside / "tensors.safetensors"
-        )
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside / "tensors.safetensors")
         (aside / "values.json").write_text(json.dumps({"step": step, **values}))
         digest = seal(aside)
         final = aside.with_suffix("")
@@ -142,7 +144,7 @@ def restore_module(module: torch.nn.Module, tensors: dict[str, Tensor], prefix: 
     """Put parameters back."""
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            parameter.data.copy_(tensors[f"{prefix}.{name}"])
+            parameter.data.copy_(sharding.like(tensors[f"{prefix}.{name}"], parameter.data))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
@@ -157,9 +159,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     """Put the optimizer's state back; learning rates follow from the step."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(prefix + "."):
             index, name = key[len(prefix) + 1 :].split(".", 1)
-            state.setdefault(int(index), {})[name] = value
+            state.setdefault(int(index), {})[name] = sharding.like(value, parameters[int(index)].data)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,7 +1,8 @@
 """Several heads over one trunk: their mean is the score, their spread how unsure the reward model is.
 
 Each head starts elsewhere and sees each ranking with a weight of its own (the Bayesian bootstrap, Rubin 1981), so that heads part
-where the rankings leave room. After training their mean becomes the head that all others see.
+where the rankings leave room. After training their mean becomes the head that all others see, and on held-out rankings they are
+moved apart, or together, until the chances they give agree best with what raters said (`spread_report`).
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from worker.rlhf.modeling import RewardModel, token_batches
-from worker.rlhf.types import Prompt
+from worker.rlhf.calibration import best_spread
+from worker.rlhf.losses import preference_pairs
+from worker.rlhf.modeling import RewardModel, read_ends
+from worker.rlhf.types import Prompt, Ranking
 
 FILE = "attune_heads.safetensors"
 
@@ -30,14 +33,11 @@ class Heads(nn.Module):
         return nn.functional.linear(states.float(), self.weight)
 
 
-def new_heads(model: RewardModel, num_heads: int, *, seed: int) -> Heads:
-    """Fresh heads N(0, 1 / sqrt(width + 1)).
-
-    Raises:
-        ValueError: an encoder, whose head is not on one token.
-    """
-    if model.is_encoder:
-        raise ValueError("An ensemble of heads needs a causal language model as trunk, and this is an encoder.")
+def new_heads(model: RewardModel, num_heads: int, *, seed: int, before: Path | None = None) -> Heads:
+    """Fresh heads N(0, 1 / sqrt(width + 1)); or those of the folder `before`, which is trained further, where it has as many."""
+    known = load_heads(before) if before is not None else None
+    if known is not None and len(known.weight) == num_heads:
+        return known.to(model.head.weight.device)
     width = model.head.in_features
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(num_heads, width, generator=generator) / (width + 1) ** 0.5
@@ -48,6 +48,13 @@ def bootstrap_weights(index: int, num_heads: int, *, seed: int) -> Tensor:
     """(num_heads,) weights of one ranking, exponential with mean 1; the same each time the ranking comes up."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
     return -torch.rand(num_heads, generator=generator).clamp(min=1e-9).log()
+
+
+@torch.no_grad()
+def widen(heads: Heads, scale: float) -> None:
+    """Move the heads from their mean, or towards it, so that their deviation is `scale` times what it was."""
+    mean = heads.weight.mean(dim=0)
+    heads.weight.copy_(mean + scale * (heads.weight - mean))
 
 
 @torch.no_grad()
@@ -78,10 +85,32 @@ def head_scores(
     max_length: int = 1024,
 ) -> Tensor:
     """(responses, num_heads) scores; the deviation over heads of a score, or of a difference, is the uncertainty."""
-    place = model.head.weight.device
-    scores = torch.empty(len(prompts), len(heads.weight))
-    for rows, batch in token_batches(tokenizer, prompts, responses, max_length=max_length):
-        ids, mask = batch.ids.to(place), batch.attention_mask.to(place)
-        states = model.last_states(ids, mask)
-        scores[rows] = (heads.to(place)(states) * model.gain + model.bias).cpu()
-    return scores
+    offset = model.bias + (float(model.head.bias) * model.gain if model.head.bias is not None else 0.0)
+    return read_ends(model, heads, tokenizer, prompts, responses, max_length=max_length) * model.gain + offset
+
+
+def spread_report(heldout: Sequence[Ranking], scores: Tensor) -> dict[str, float]:
+    """Whether the spread of the heads tells where they are wrong: accuracy where it is least and where it is most.
+
+    Args:
+        scores: (responses, heads) of all responses of the held-out rankings, in order.
+
+    Returns:
+        `spread_scale`, by which the heads should be moved from their mean (`calibration.best_spread`), and accuracy on the quarter of
+        pairs whose differences spread least, and on the quarter whose spread most; {} without pairs.
+    """
+    lines, start = [], 0
+    for ranking in heldout:
+        values = scores[start : start + len(ranking.responses)]
+        lines += [values[a] - values[b] for a, b in preference_pairs(ranking.ranks)]
+        start += len(ranking.responses)
+    if not lines:
+        return {}
+    differences = torch.stack(lines).double()
+    right = (differences.mean(dim=1) > 0).double()[differences.std(dim=1).argsort()]
+    quarter = max(len(right) // 4, 1)
+    return {
+        "spread_scale": best_spread(differences.numpy()),
+        "accuracy_least_spread": float(right[:quarter].mean()),
+        "accuracy_most_spread": float(right[-quarter:].mean()),
+    }

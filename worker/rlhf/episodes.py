@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worker.rlhf import masked, optim, packed, processes
+from worker.rlhf import masked, optim, packed, processes, sharding
 from worker.rlhf.actors import Pair, Trainer
 from worker.rlhf.rollout import draw_uniforms, generate
 from worker.rlhf.tokens import encode_prompt
@@ -65,10 +65,11 @@ def collect(
     uniforms = draw_uniforms(len(prompts), s.max_new_tokens, trainer.generator)
     mine, asked = processes.share(range(len(prompts))), [prompts[i] for i in processes.share(range(len(prompts)))]
     told: list[list[float]] = []
-    if sampler is not None:
-        responses, told = sampler.sample(trainer, [encoded[i] for i in mine])
-    else:
-        responses = sample(trainer, [encoded[i] for i in mine], uniforms[mine])
+    with sharding.whole(trainer.policy):
+        if sampler is not None:
+            responses, told = sampler.sample(trainer, [encoded[i] for i in mine])
+        else:
+            responses = sample(trainer, [encoded[i] for i in mine], uniforms[mine])
     pairs = [(encoded[i], response) for i, response in zip(mine, responses, strict=True)]
     sampled = clock()
     tokens = _tokens(trainer, pairs)
@@ -117,15 +118,24 @@ def _tokens(trainer: Trainer, pairs: Sequence[Pair]) -> tuple[list[list[float]],
 
     Old log-probabilities and the reference's come from the same computation, so that the KL is exactly 0 at first.
     """
-    columns: tuple[list[list[float]], ...] = ([], [], [], [])
-    for rows in parts_of(trainer, pairs):
-        part = [pairs[i] for i in rows]
-        outputs = trainer.act(part, with_entropy=True)
-        values = outputs.values if outputs.values is not None else trainer.values(part)
-        found = (outputs.logprobs, trainer.reference_logprobs(part), values, outputs.entropies)
-        for column, flat in zip(columns, found, strict=True):
-            column += [row.tolist() for row in flat.cpu().split([len(response) for _, response in part])]
-    return columns
+    parts = [[pairs[i] for i in rows] for rows in parts_of(trainer, pairs)]
+    with sharding.whole(trainer.policy):
+        outputs = [trainer.act(part, with_entropy=True) for part in parts]
+    with sharding.whole(trainer.reference or trainer.policy):
+        references = [trainer.reference_logprobs(part) for part in parts]
+    with sharding.whole(None if trainer.has_shared_trunk else trainer.critic):
+        values = [
+            found.values if found.values is not None else trainer.values(part)
+            for found, part in zip(outputs, parts, strict=True)
+        ]
+    columns = ([found.logprobs for found in outputs], references, values, [found.entropies for found in outputs])
+    return tuple(_by_row(column, parts) for column in columns)
+
+
+def _by_row(column: Sequence[Tensor], parts: Sequence[Sequence[Pair]]) -> list[list[float]]:
+    """One list of numbers for each row, from a flat tensor for each part."""
+    lengths = ([len(response) for _, response in part] for part in parts)
+    return [row.tolist() for flat, sizes in zip(column, lengths, strict=True) for row in flat.cpu().split(sizes)]
 
 
 def _rollout(
@@ -179,12 +189,13 @@ def evaluate(trainer: Trainer, prompts: Sequence[Prompt], score_fn: ScoreFunctio
     encoded = [encode_prompt(trainer.tokenizer, prompt, max_length=s.max_prompt_length) for prompt in prompts]
     uniforms = draw_uniforms(len(prompts), s.max_new_tokens, torch.Generator().manual_seed(s.seed + 1))
     mine = processes.share(range(len(prompts)))
-    responses = sample(trainer, [encoded[i] for i in mine], uniforms[mine])
+    with sharding.whole(trainer.policy):
+        responses = sample(trainer, [encoded[i] for i in mine], uniforms[mine])
     pairs = [(encoded[i], response) for i, response in zip(mine, responses, strict=True)]
     sums = {"eval_score": float(_scores(trainer, [prompts[i] for i in mine], pairs, score_fn).sum()), "eval_kl": 0.0}
-    for rows in parts_of(trainer, pairs):
-        part = [pairs[i] for i in rows]
-        sums["eval_kl"] += float((trainer.act(part).logprobs - trainer.reference_logprobs(part)).sum())
+    parts = [[pairs[i] for i in rows] for rows in parts_of(trainer, pairs)]
+    with sharding.whole(trainer.policy, trainer.reference):
+        sums["eval_kl"] = sum(float((trainer.act(p).logprobs - trainer.reference_logprobs(p)).sum()) for p in parts)
     sums["eval_length"] = float(sum(map(len, responses)))
     return {name: value / len(prompts) for name, value in processes.summed(sums).items()}
 
@@ -202,8 +213,9 @@ def _scores(
             told, spreads = told[0], torch.tensor(told[1])
         scores = torch.tensor(told, dtype=torch.float32)
     else:
-        parts = parts_of(trainer, pairs)
-        scores = torch.cat([trainer.scores([pairs[i] for i in rows]) for rows in parts] or [torch.zeros(0)])
+        with sharding.whole(trainer.reward_model):
+            found = [trainer.scores([pairs[i] for i in rows]) for rows in parts_of(trainer, pairs)]
+        scores, spreads = (torch.cat(column) for column in zip(*found, strict=True)) if found else (spreads, spreads)
     was_cut = torch.tensor([response[-1] != trainer.eos for _, response in pairs])
     lengths = torch.tensor([len(response) for _, response in pairs])
     price = s.missing_eos_penalty * was_cut + s.length_penalty * lengths + s.uncertainty_penalty * spreads

@@ -37,7 +37,7 @@ def reward_report(
     """Accuracy over held-out preferences with its interval, beside "shorter wins" and "longer wins".
 
     Each comparison weighs the same whatever its number of pairs, and the interval counts comparisons, because the
-    pairs of one ranking are not independent. A JSON file `details` gets accuracy by margin, length difference, topic and rater.
+    pairs of one ranking are not independent. A JSON file `details` gets accuracy by margin, length difference, topic, group and rater.
     """
     flat = [(ranking, text) for ranking in heldout for text in ranking.responses]
     if not flat:

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from worker.rlhf import processes
 from worker.rlhf.actors import Trainer
 from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 
@@ -47,8 +46,6 @@ def save(trainer: Trainer, best: Best, store: CheckpointStore, step: int) -> Non
 
     Schedules, prompts and demonstrations are functions of the step, so they need nothing stored.
     """
-    if not processes.is_first():
-        return
     tensors = (
         module_tensors(trainer.policy, "policy")
         | module_tensors(trainer.critic, "critic")

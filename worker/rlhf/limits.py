@@ -14,6 +14,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "num_heads": (1, 64),
     "margin": (0, 1e6),
     "replay_share": (0, 1e6),
+    "attribute_coef": (0, 1e6),
     "value_coef": (0, 1e6),
     "length_penalty": (0, 1e6),
     "uncertainty_penalty": (0, 1e6),

@@ -6,11 +6,15 @@ outweighs no pair.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+from worker.rlhf.packing import Encoded
 
 LOSSES = ("bradley-terry", "plackett-luce")
 TIES = ("ignore", "davidson", "rao-kupper")
@@ -111,3 +115,54 @@ def rao_kupper_losses(differences: Tensor, *, tie_share: float) -> tuple[Tensor,
     t = (1 + tie_share) / (1 - tie_share)
     win, lose = -logsigmoid(differences - math.log(t)), -logsigmoid(-differences - math.log(t))
     return win, win + lose - math.log(t * t - 1)
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Which loss: the settings' words, and the share of ties in the data."""
+
+    label_smoothing: float = 0.0
+    loss: str = "bradley-terry"
+    ties: str = "ignore"
+    tie_share: float = 0.0
+
+
+def batch_loss(
+    scores: Sequence[Tensor],
+    items: Sequence[Encoded],
+    *,
+    label_smoothing: float = 0.0,
+    terms: LossTerms | None = None,
+) -> Tensor:
+    """Weighted sum of the rankings' losses; the caller divides by the whole batch's weights."""
+    terms = terms or LossTerms(label_smoothing)
+    losses = [item.weight * one_loss(values, item, terms) for values, item in zip(scores, items, strict=True)]
+    return torch.stack(losses).sum()
+
+
+def one_loss(scores: Tensor, item: Encoded, terms: LossTerms) -> Tensor:
+    """The loss of one ranking: (K,) scores to a number."""
+
+    def column(values: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=scores.device)
+
+    if terms.loss == "plackett-luce" and not item.targets:
+        return plackett_luce_loss(scores, item.ranks)
+    pairs = column(item.pairs, torch.long).reshape(-1, 2)
+    if terms.ties != "ignore" and not item.targets:
+        return _loss_with_ties(scores, pairs, column(item.ties, torch.long).reshape(-1, 2), terms)
+    return ranking_loss(
+        scores,
+        pairs,
+        label_smoothing=terms.label_smoothing,
+        targets=column(item.targets, scores.dtype) if item.targets else None,
+        margins=column(item.margins, scores.dtype) if item.margins else None,
+    )
+
+
+def _loss_with_ties(scores: Tensor, pairs: Tensor, ties: Tensor, terms: LossTerms) -> Tensor:
+    """Mean over all pairs, ordered or tied, of -log P of what the rater said."""
+    model_of = davidson_losses if terms.ties == "davidson" else rao_kupper_losses
+    wins, _ = model_of(scores[pairs[:, 0]] - scores[pairs[:, 1]], tie_share=terms.tie_share)
+    _, equal = model_of(scores[ties[:, 0]] - scores[ties[:, 1]], tie_share=terms.tie_share)
+    return torch.cat([wins, equal]).mean()

@@ -71,8 +71,17 @@ def _attention_of(source: str | Path) -> str:
 def save_policy(model: Any, tokenizer: Any, out: Path) -> None:
     """A Hugging Face folder that any tool loads: safetensors, tokenizer, chat template."""
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out, safe_serialization=True)
+    model.save_pretrained(out, safe_serialization=True, state_dict=_state(model))
     tokenizer.save_pretrained(out)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """What is saved, as it stands: `state_dict()` would take a sharded model's gathered weights apart again."""
+    state: dict[str, Tensor] = {name: p.data for name, p in model.named_parameters(remove_duplicate=False)}
+    for prefix, module in model.named_modules():
+        kept = set(module._buffers) - module._non_persistent_buffers_set
+        state |= {f"{prefix}.{name}".lstrip("."): module.get_buffer(name) for name in kept}
+    return state
 
 
 def trunk_of(model: Any) -> Any:
@@ -129,7 +138,13 @@ class RewardModel(nn.Module):
         return linear_head(self.classifier) if self.is_encoder else self.classifier.score
 
     def last_states(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, width) hidden states at the last real token of each row."""
+        """(batch, width), what the head reads: of a language model, the hidden states at the last real token."""
+        if self.is_encoder:
+            read: list[Tensor] = []
+            hook = self.head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+            self.classifier(input_ids=ids, attention_mask=attention_mask.long())
+            hook.remove()
+            return read[0]
         states = self.trunk(
             input_ids=ids,
             attention_mask=attention_mask.long(),
@@ -196,17 +211,17 @@ def _load_classifier(source: str | Path, *, tokenizer: Any, dtype: torch.dtype, 
 
 def save_reward_model(model: RewardModel, tokenizer: Any, out: Path) -> None:
     """A folder for `AutoModelForSequenceClassification`: the gain is folded into the head, the bias into the config."""
-    classifier = copy.deepcopy(model.classifier)
-    head, bias = linear_head(classifier), model.bias
+    head, bias = copy.deepcopy(model.head), model.bias
     with torch.no_grad():
-        head.weight.mul_(model.gain)
-        if head.bias is not None:
-            head.bias.mul_(model.gain).add_(bias)
+        model.head.weight.mul_(model.gain)
+        if model.head.bias is not None:
+            model.head.bias.mul_(model.gain).add_(bias)
             bias = 0.0
-    setattr(classifier.config, GAIN, 1.0)
-    setattr(classifier.config, BIAS, bias)
+    setattr(model.config, GAIN, 1.0)
+    setattr(model.config, BIAS, bias)
     out.mkdir(parents=True, exist_ok=True)
-    classifier.save_pretrained(out, safe_serialization=True)
+    model.classifier.save_pretrained(out, safe_serialization=True, state_dict=_state(model.classifier))
+    model.head.load_state_dict(head.state_dict())
     tokenizer.save_pretrained(out)
 
 
@@ -230,6 +245,25 @@ def score(
         for row, value in zip(rows, values.tolist(), strict=True):
             scores[row] = value
     return scores
+
+
+@torch.no_grad()
+def read_ends(
+    model: RewardModel,
+    read: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    *,
+    max_length: int,
+) -> Tensor:
+    """(responses, columns): what other heads say of the states that the model's own head reads."""
+    place, read = model.head.weight.device, read.to(model.head.weight.device)
+    found: dict[int, Tensor] = {}
+    for rows, batch in token_batches(tokenizer, prompts, responses, max_length=max_length):
+        values = read(model.last_states(batch.ids.to(place), batch.attention_mask.to(place))).cpu()
+        found |= dict(zip(rows, values, strict=True))
+    return torch.stack([found[row] for row in range(len(prompts))])
 
 
 def token_batches(

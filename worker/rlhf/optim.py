@@ -1,10 +1,12 @@
 """AdamW as language-model training wants it, a schedule, and batches in a seeded order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from worker.rlhf.processes import full, is_shard
 
 T = TypeVar("T")
 
@@ -17,7 +19,16 @@ def device() -> torch.device:
 def adamw(module: nn.Module, *, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
     """AdamW with eps 1e-5 ("The N implementation details of RLHF with PPO", detail 5), in one pass over the weights."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(parameters, lr=learning_rate, eps=1e-5, weight_decay=weight_decay, fused=True)
+    groups = [{"params": group} for group in _apart(parameters)]
+    return torch.optim.AdamW(groups, lr=learning_rate, eps=1e-5, weight_decay=weight_decay, fused=True)
+
+
+def _apart(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Whole tensors, then those that are spread over processes: one kernel cannot take both."""
+    groups: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for tensor in tensors:
+        groups[is_shard(tensor)].append(tensor)
+    return [group for group in groups if group]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -36,7 +47,11 @@ def warmup_then_linear(step: int, total: int, *, peak: float, warmup_ratio: floa
 
 def clip_gradients(module: nn.Module, max_norm: float) -> float:
     """Scale gradients down to `max_norm`; returns the norm before."""
-    norm: Tensor = nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+    groups = _apart(parameter.grad for parameter in module.parameters() if parameter.grad is not None)
+    norms = [nn.utils.get_total_norm(group) for group in groups]
+    norm = torch.stack([full(n) for n in norms]).norm() if len(norms) > 1 else full(norms[0])
+    for parameters in _apart(parameter for parameter in module.parameters() if parameter.grad is not None):
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return float(norm)
 
 

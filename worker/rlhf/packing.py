@@ -1,8 +1,8 @@
 """Rankings as rows of tokens: the prompt once, the responses after it, and little padding."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ class Encoded:
     margins: for each pair, how far apart the scores should be at least; empty means 0.
     ties: pairs that were called equal.
     ranks: the ranks themselves, for losses over whole orders.
+    attributes: pairs (better, worse) by attribute.
     """
 
     prompt: list[int]
@@ -31,6 +32,7 @@ class Encoded:
     margins: Sequence[float] = ()
     ranks: Sequence[int | None] = ()
     index: int = 0
+    attributes: Mapping[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
@@ -60,9 +62,9 @@ class Rows:
         return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
-def lay_out(items: Sequence[Encoded], *, pad: int) -> Rows:
-    """One row for each ranking: prompt, response 1, ..., response K, padding."""
-    width = max(item.num_tokens for item in items)
+def lay_out(items: Sequence[Encoded], *, pad: int, multiple: int = 1) -> Rows:
+    """One row for each ranking: prompt, response 1, ..., response K, padding up to a `multiple` of tokens."""
+    width = -(-max(item.num_tokens for item in items) // multiple) * multiple
     ids = torch.full((len(items), width), pad)
     segments = torch.full((len(items), width), -1)
     positions = torch.zeros((len(items), width), dtype=torch.long)

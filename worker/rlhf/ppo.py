@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from worker.rlhf import masked, optim, processes
+from worker.rlhf import masked, optim, processes, sharding
 from worker.rlhf.actors import Pair, Trainer
 from worker.rlhf.checkpoint import CheckpointStore
 from worker.rlhf.episodes import (
@@ -62,6 +62,8 @@ def train_ppo(
     if settings.sft_coef and not demonstrations:
         raise ValueError("sft_coef mixes demonstrations in, and there are none; import some, or set it to 0.")
     trainer = Trainer(policy_dir, reward_dir, settings, reference_dir=reference_dir)
+    if settings.uncertainty_penalty and score_fn is None and trainer.heads is None:
+        raise ValueError("uncertainty_penalty needs a reward model of several heads; train it with num_heads above 1.")
     lessons = [encode_demonstration(trainer.tokenizer, d, _max_length(settings)) for d in demonstrations]
     total, best = settings.num_updates, Best()
     first = resume(trainer, best, checkpoints)
@@ -74,14 +76,16 @@ def train_ppo(
         if (update + 1) % settings.eval_every == 0 or update + 1 == total:
             stats |= evaluate(trainer, eval_prompts, score_fn)
             best.consider(trainer, stats, update + 1)
-        if checkpoints is not None and time.monotonic() - saved_at >= settings.checkpoint_seconds:
+        is_due = time.monotonic() - saved_at >= settings.checkpoint_seconds
+        if checkpoints is not None and processes.first_says(is_due):
             save(trainer, best, checkpoints, update + 1)
             saved_at = time.monotonic()
         yield {"phase": "ppo", "step": update + 1, "total_steps": total, **stats}
     best.restore(trainer)
-    if processes.is_first():
-        save_policy(trainer.finished_policy(), trainer.tokenizer, out)
-    processes.wait_for_all()
+    with sharding.whole(trainer.policy):
+        if processes.is_first():
+            save_policy(trainer.finished_policy(), trainer.tokenizer, out)
+        processes.wait_for_all()
     yield {"phase": "ppo_done", "step": total, "total_steps": total, **best.report(stats)}
 
 
@@ -179,8 +183,9 @@ def minibatch(trainer: Trainer, rollout: Rollout, rows: list[int], *, lessons: S
     trainer.critic_optimizer.zero_grad(set_to_none=True)
     sums = dict.fromkeys(("policy_loss", "value_loss", "approx_kl", "clip_fraction"), 0.0)
     ratio_error, mine = 0.0, processes.share(rows)
-    for part in parts_of(trainer, [rollout.pairs[i] for i in mine]):
-        found, error = _backward(trainer, rollout, [mine[i] for i in part], num_tokens=num_tokens)
+    for part in sharding.parts_alike(parts_of(trainer, [rollout.pairs[i] for i in mine])):
+        chosen, counted = ([mine[i] for i in part], num_tokens) if part else (rows[:1], math.inf)
+        found, error = _backward(trainer, rollout, chosen, num_tokens=counted)
         ratio_error = max(ratio_error, error)
         sums = {name: sums[name] + value for name, value in found.items()}
     if lessons:
@@ -195,7 +200,7 @@ def minibatch(trainer: Trainer, rollout: Rollout, rows: list[int], *, lessons: S
 
 
 def _backward(
-    trainer: Trainer, rollout: Rollout, rows: list[int], *, num_tokens: int
+    trainer: Trainer, rollout: Rollout, rows: list[int], *, num_tokens: float
 ) -> tuple[dict[str, float], float]:
     """Add the gradients of some episodes; their parts of the minibatch's means, and how far a ratio is from 1."""
     s, pairs, mask = trainer.settings, [rollout.pairs[i] for i in rows], rollout.mask[rows]
@@ -226,8 +231,8 @@ def _backward_lessons(trainer: Trainer, lessons: Sequence[Pair]) -> float:
     """Add the gradient of the loss on demonstrations, per token and times its weight; the loss, without the weight."""
     num_tokens, total = sum(len(response) for _, response in lessons), 0.0
     mine = processes.share(lessons)
-    for part in parts_of(trainer, mine):
-        loss = -trainer.act([mine[i] for i in part]).logprobs.sum() / num_tokens
+    for part in sharding.parts_alike(parts_of(trainer, mine)):
+        loss = -trainer.act([mine[i] for i in part] or lessons[:1]).logprobs.sum() / num_tokens * bool(part)
         (trainer.settings.sft_coef * loss).backward()
         total += float(loss.detach())
     return total

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 T = TypeVar("T")
 
@@ -21,6 +21,8 @@ def start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         from accelerate import PartialState
 
+        # Else transformers lets the first process alone load a model, for a wrapper that would send it to the others.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         PartialState(cpu=not torch.cuda.is_available())
 
 
@@ -53,10 +55,13 @@ def gathered(mine: Sequence[T]) -> list[T]:
 
 
 def sum_gradients(modules: Iterable[nn.Module]) -> None:
-    """Add up the gradients of all processes, in one message. A process without rows counts as zeros."""
+    """Add up the gradients of all processes, in one message. A process without rows counts as zeros.
+
+    Those of sharded weights (`sharding.py`) were summed on the way.
+    """
     if size() == 1:
         return
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad and not is_shard(p)]
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -64,6 +69,16 @@ def sum_gradients(modules: Iterable[nn.Module]) -> None:
     dist.all_reduce(flat)
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)
+
+
+def is_shard(tensor: Tensor) -> bool:
+    """Whether other processes hold the rest of it (`sharding.py`)."""
+    return hasattr(tensor, "full_tensor")
+
+
+def full(tensor: Tensor) -> Tensor:
+    """The tensor with the parts of all processes; all must ask."""
+    return tensor.full_tensor() if is_shard(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
 
 
 def summed(values: dict[str, float]) -> dict[str, float]:
@@ -81,6 +96,11 @@ def gathered_from_all(value: T) -> list[T]:
     parts: list[Any] = [None] * size()
     dist.all_gather_object(parts, value)
     return parts
+
+
+def first_says(value: T) -> T:
+    """The first process's value: what depends on a clock must be decided by one."""
+    return gathered_from_all(value)[0]
 
 
 def wait_for_all() -> None:

@@ -173,3 +173,19 @@ def policy_logprobs(
         lengths = [len(response) for _, response in pairs]
         totals.extend(float(row.sum()) for row in logprobs.split(lengths))
     return torch.tensor(totals)
+
+
+@torch.no_grad()
+def stream_tokens(
+    policy: Any, prompt: list[int], settings: SamplingSettings, *, eos: int, generator: torch.Generator
+) -> Iterator[int]:
+    """Yield the token ids of one sample as they are drawn, the end token included; the numbers are `generate`'s."""
+    uniforms = draw_uniforms(1, settings.max_new_tokens, generator).to(policy.device)
+    ids, cache = torch.tensor([prompt], device=policy.device), None
+    for step in range(settings.max_new_tokens):
+        output = trunk_of(policy)(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        ids = _draw(policy, output.last_hidden_state[:, -1], settings, uniforms[:, step])[:, None]
+        yield int(ids)
+        if int(ids) == eos:
+            return

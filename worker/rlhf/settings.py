@@ -38,9 +38,7 @@ class PPOSettings:
     score_clip: float = 5.0  # Scores are normalised to deviation 1; beyond this they are outliers.
     missing_eos_penalty: float = 1.0  # Subtracted when a response was cut.
     length_penalty: float = 0.0  # Subtracted from the score per response token, where raters do not want length.
-    uncertainty_penalty: float = (
-        0.0  # Times the spread of the reward model's heads, where it tells one (arXiv:2310.02743).
-    )
+    uncertainty_penalty: float = 0.0  # Times the spread of the reward model's heads (arXiv:2310.02743).
     sft_coef: float = 0.0  # Weight of the loss on demonstrations beside PPO's (InstructGPT's PPO-ptx); 0 is off.
     importance_cap: float = 2.0  # Bound on trainer over sampler probability per token, where another program samples.
     max_grad_norm: float = 1.0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worker.rlhf import optim, packed, processes
+from worker.rlhf import optim, packed, processes, sharding
 from worker.rlhf.checkpoint import CheckpointStore, module_tensors, optimizer_tensors, restore_module, restore_optimizer
 from worker.rlhf.masked import selected_logprobs
 from worker.rlhf.modeling import load_policy, save_policy, softcap_of, trunk_of
@@ -58,8 +58,9 @@ def train_sft(
         raise ValueError("There are no demonstrations to learn from; import some, or write some.")
     tokenizer = load_tokenizer(model_dir)
     model = load_policy(model_dir, tokenizer=tokenizer).to(optim.device())
-    optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     packing = packed.can_pack(model)
+    sharding.shard(model)
+    optimizer = optim.adamw(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     if settings.recompute_activations:
         packed.recompute_activations(model)
     pairs = [encode_demonstration(tokenizer, item, settings.max_length) for item in demonstrations]
@@ -73,20 +74,18 @@ def train_sft(
         loss = _step(model, optimizer, rows, settings, pad=tokenizer.pad_token_id, is_packed=packing)
         if not math.isfinite(loss):
             raise NotANumberError(f"The loss of fine-tuning stopped being a number at step {step + 1}.")
-        if (
-            checkpoints is not None
-            and processes.is_first()
-            and time.monotonic() - saved_at >= settings.checkpoint_seconds
-        ):
+        is_due = time.monotonic() - saved_at >= settings.checkpoint_seconds
+        if checkpoints is not None and processes.first_says(is_due):
             _save(checkpoints, step + 1, model, optimizer)
             saved_at = time.monotonic()
         yield {"phase": "sft", "step": step + 1, "total_steps": total, "loss": loss, "learning_rate": rate}
-    if processes.is_first():
-        save_policy(model, tokenizer, out)
-    processes.wait_for_all()
     done: Stats = {"phase": "sft_done", "step": total, "total_steps": total, "num_demonstrations": len(pairs)}
-    if heldout:
-        done["heldout_loss"] = evaluate_sft(model, tokenizer, heldout, max_length=settings.max_length)
+    with sharding.whole(model):
+        if processes.is_first():
+            save_policy(model, tokenizer, out)
+        processes.wait_for_all()
+        if heldout:
+            done["heldout_loss"] = evaluate_sft(model, tokenizer, heldout, max_length=settings.max_length)
     yield done
 
 
@@ -122,11 +121,10 @@ def _step(
     lengths = [len(prompt) + len(response) for prompt, response in mine]
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for part in packed.token_batches(
-        lengths, max_rows=settings.micro_batch_size, max_tokens=settings.micro_batch_tokens
-    ):
-        logprobs = response_logprobs(model, [mine[i] for i in part], pad=pad, is_packed=is_packed)
-        loss = -logprobs.sum() / num_tokens
+    at_most = {"max_rows": settings.micro_batch_size, "max_tokens": settings.micro_batch_tokens}
+    for part in sharding.parts_alike(list(packed.token_batches(lengths, **at_most))):
+        logprobs = response_logprobs(model, [mine[i] for i in part] or rows[:1], pad=pad, is_packed=is_packed)
+        loss = -logprobs.sum() / num_tokens * bool(part)
         loss.backward()
         total += float(loss.detach())
     processes.sum_gradients([model])

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -29,8 +30,10 @@ Stats = dict[str, float | int | str]
 class Ranking:
     """One rater's weak order: rank 1 is best, equal ranks are tied, None is unranked.
 
+    group: the rater's, where people are judged by groups.
     strength: how much better the rater said the better one is, 0 (not said) and up; it may become a margin.
     preferences: (a, b, probability that a is better) in place of ranks, where raters of one comparison were merged.
+    attributes: ranks by attribute, for what raters ranked beside their overall order.
     """
 
     prompt: Prompt
@@ -39,8 +42,10 @@ class Ranking:
     weight: float = 1.0
     rater: str | None = None
     topic: str | None = None
+    group: str | None = None
     strength: float = 0.0
     preferences: tuple[tuple[int, int, float], ...] = ()
+    attributes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,13 +137,26 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
     responses, ranks = row.get("responses"), row.get("ranks")
     if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
         raise DataError(f"{where}: expected `responses`, a list of texts.")
-    if not isinstance(ranks, list) or len(ranks) != len(responses):
-        raise DataError(f"{where}: expected `ranks`, as many as there are responses ({len(responses)}).")
+    _check_ranks(ranks, "ranks", where, count=len(responses))
+    attributes = row.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        raise DataError(f"{where}: expected `attributes`, an object with a list of ranks for each attribute.")
+    for name, values in attributes.items():
+        _check_ranks(values, f"attributes.{name}", where, count=len(responses))
+    ranks = tuple(ranks or ())
+    extra: dict[str, Any] = {
+        name: row[name] if isinstance(row.get(name), str) else None for name in ("rater", "topic", "group")
+    }
+    weight, strength = _weight(row, where), _weight(row, where, name="strength", default=0.0)
+    extra["attributes"] = {name: tuple(values) for name, values in attributes.items()}
+    return Ranking(_prompt(row, where), tuple(responses), ranks, weight, strength=strength, **extra)
+
+
+def _check_ranks(ranks: Any, name: str, where: str, *, count: int) -> None:
+    if not isinstance(ranks, list) or len(ranks) != count:
+        raise DataError(f"{where}: expected `{name}`, as many as there are responses ({count}).")
     if not all(rank is None or (type(rank) is int and rank >= 1) for rank in ranks):
         raise DataError(f"{where}: a rank is a whole number from 1 (best), or null for unranked.")
-    extra: dict[str, Any] = {name: row[name] if isinstance(row.get(name), str) else None for name in ("rater", "topic")}
-    weight, strength = _weight(row, where), _weight(row, where, name="strength", default=0.0)
-    return Ranking(_prompt(row, where), tuple(responses), tuple(ranks), weight, strength=strength, **extra)
 
 
 def _transcripts(row: dict[str, Any], where: str) -> Ranking:

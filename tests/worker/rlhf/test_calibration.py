@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from worker.rlhf.calibration import (
+    best_spread,
     best_temperature,
     breakdown,
     calibration_report,
@@ -30,6 +31,18 @@ def test_a_model_that_claims_too_much_is_found_out_and_mended() -> None:
     assert expected_calibration_error(honest(20_000, stretch=3)) > 0.08
 
 
+@pytest.mark.parametrize("shrunk", [1.0, 4.0])
+def test_heads_that_agree_too_much_are_found_out(shrunk: float) -> None:
+    """Where the truth lies as far from the heads' mean as each head would, were their distances not `shrunk`."""
+    rng = np.random.default_rng(0)
+    mean, doubt = rng.normal(0, 3, (40_000, 1)), rng.choice([0.1, 6.0], (40_000, 1))
+    truth = mean[:, 0] + doubt[:, 0] * rng.normal(size=40_000)
+    sign = np.where(rng.random(40_000) < 1 / (1 + np.exp(-truth)), 1.0, -1.0)[:, None]
+    noise = rng.normal(size=(40_000, 12))
+    heads = mean + doubt / shrunk * (noise - noise.mean(axis=1, keepdims=True)) * np.sqrt(12 / 11)
+    assert best_spread(sign * heads) == pytest.approx(shrunk, rel=0.1)
+
+
 def test_calibration_error_by_hand() -> None:
     certain = [50.0, -50.0]
     assert expected_calibration_error(certain, num_bins=1) == pytest.approx(0.5)
@@ -45,12 +58,13 @@ def test_the_mended_error_is_judged_on_other_rankings() -> None:
 
 def test_accuracy_by_group_counts_rankings() -> None:
     heldout = [
-        Ranking(PROMPT, ("a" * 50, "b"), (1, 2), topic="x", rater="r1"),  # type: ignore[arg-type]
+        Ranking(PROMPT, ("a" * 50, "b"), (1, 2), topic="x", rater="r1", group="old"),  # type: ignore[arg-type]
         Ranking(PROMPT, ("a", "b" * 50), (1, 2), topic="y", rater="r1"),  # type: ignore[arg-type]
         Ranking(PROMPT, ("a", "b", "c"), (1, 2, 3), topic="x", rater="r2"),  # type: ignore[arg-type]
     ]
     rows = breakdown(judged_pairs(heldout, [1.0, 0.0, 0.0, 1.0, 3.0, 1.0, 2.0]))
     assert [(row["group"], row["num_rankings"]) for row in rows["topic"]] == [("x", 2), ("y", 1)]
+    assert [(row["group"], row["num_rankings"], row["accuracy"]) for row in rows["group"]] == [("old", 1, 1.0)]
     assert rows["topic"][0]["accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert rows["rater"][0]["accuracy"] == 0.5
     by_length = {row["group"]: row["accuracy"] for row in rows["length_difference"]}

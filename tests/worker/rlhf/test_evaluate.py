@@ -64,6 +64,8 @@ def test_accuracy_weighs_comparisons_not_pairs(length_model: Any) -> None:
     report = evaluate.reward_report(length_model, None, heldout, max_length=64)
     assert report["accuracy"] == report["accuracy_longer"] == 0.5
     assert report["accuracy_shorter"] == 0.5
+    expected = binomtest(1, 2).proportion_ci(method="wilson")  # One comparison of two is right.
+    assert (report["accuracy_low"], report["accuracy_high"]) == pytest.approx((expected.low, expected.high))
     assert (report["num_heldout_rankings"], report["num_heldout_pairs"]) == (2, 7)
 
 

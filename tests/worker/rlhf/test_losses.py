@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from worker.rlhf.losses import (
+    LossTerms,
+    batch_loss,
     davidson_losses,
     plackett_luce_loss,
     preference_pairs,
@@ -14,6 +16,7 @@ from worker.rlhf.losses import (
     rao_kupper_losses,
     tied_pairs,
 )
+from worker.rlhf.packing import Encoded
 from worker.rlhf.raters import merge_raters
 from worker.rlhf.types import Ranking
 
@@ -25,6 +28,14 @@ def test_plackett_luce_gives_all_orders_a_probability_that_sums_to_one() -> None
     """The loss is the mean over the three choices, so three times it is -log of an order's probability."""
     orders = [plackett_luce_loss(SCORES, order) for order in permutations((1, 2, 3, 4))]
     assert sum(math.exp(-3 * float(loss)) for loss in orders) == pytest.approx(1)
+
+
+def test_the_setting_chooses_plackett_luce() -> None:
+    terms, scores, total = LossTerms(loss="plackett-luce"), SCORES[:3], 0.0
+    for order in permutations((1, 2, 3)):
+        item = Encoded([1], [[2], [3], [4]], preference_pairs(order), 1.0, ranks=order)
+        total += math.exp(-2 * float(batch_loss([scores], [item], terms=terms)))  # The mean over two choices.
+    assert total == pytest.approx(1)
 
 
 def test_plackett_luce_of_two_is_bradley_terry() -> None:
@@ -72,6 +83,45 @@ def test_ties_stay_finite_at_huge_differences(losses: object) -> None:
     assert d.grad.isfinite().all()
 
 
+def losses_at(difference: float, terms: LossTerms) -> list[float]:
+    """Of a rater who prefers the first, who prefers the second, and who calls them equal."""
+    scores = torch.tensor([difference, 0.0], dtype=torch.float64)
+    two = ([1], [[2], [3]])  # A prompt and two responses; the loss reads the scores alone.
+    first, second = (Encoded(*two, [pair], 1.0) for pair in ((0, 1), (1, 0)))
+    said = [first, second, Encoded(*two, [], 1.0, ties=[(0, 1)])]
+    return [float(batch_loss([scores], [item], terms=terms)) for item in said]
+
+
+@pytest.mark.parametrize(("name", "power"), [("davidson", 2), ("rao-kupper", 1)])
+def test_the_settings_choose_the_model_of_ties(name: str, power: int) -> None:
+    """What marks each: Davidson's P(tie)^2 / (P(win) P(loss)), and Rao and Kupper's P(tie) / (P(win) P(loss)), are constant."""
+    terms = LossTerms(ties=name, tie_share=0.3)
+    marks = []
+    for difference in (0.0, 0.7, 2.5):
+        first, second, equal = losses_at(difference, terms)
+        assert math.exp(-first) + math.exp(-second) + math.exp(-equal) == pytest.approx(1)
+        marks.append(power * equal - first - second)
+    assert marks == pytest.approx([marks[0]] * 3)
+    assert math.exp(-losses_at(0.0, terms)[2]) == pytest.approx(0.3)
+    assert losses_at(1.0, LossTerms(tie_share=0.3))[2] == 0.0  # Ties say nothing unless they are to be learned from.
+
+
+def test_ordered_and_tied_pairs_of_one_ranking_weigh_the_same() -> None:
+    terms, scores = LossTerms(ties="davidson", tie_share=0.3), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    both = Encoded([1], [[2], [3]], [(0, 1)], 1.0, ties=[(0, 1)])
+    first, _, equal = losses_at(1.0, terms)
+    assert float(batch_loss([scores], [both], terms=terms)) == pytest.approx((first + equal) / 2)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.2])
+def test_a_smoothed_label_is_least_loss_where_mistakes_are_as_frequent_as_assumed(smoothing: float) -> None:
+    scores = torch.tensor([math.log((1 - smoothing) / smoothing), 0.0], requires_grad=True)
+    item = Encoded([1], [[2], [3]], [(0, 1)], 1.0)
+    batch_loss([scores], [item], terms=LossTerms(label_smoothing=smoothing)).backward()
+    assert scores.grad is not None
+    assert scores.grad.abs().max() < 1e-6
+
+
 def test_tied_pairs_and_preferences_part_the_pairs() -> None:
     ranks = (1, 2, 2, None, 1)
     assert tied_pairs(ranks) == [(0, 4), (1, 2)]
@@ -90,6 +140,15 @@ def test_a_soft_label_is_least_loss_where_its_probability_is_claimed() -> None:
     pair, target = torch.tensor([[0, 1]]), torch.tensor([0.8])
     scores = torch.tensor([math.log(0.8 / 0.2), 0.0], requires_grad=True)
     ranking_loss(scores, pair, targets=target).backward()
+    assert scores.grad is not None
+    assert scores.grad.abs().max() < 1e-6
+
+
+def test_margins_and_soft_labels_of_a_ranking_reach_its_loss() -> None:
+    """Where the scores are a margin plus the odds of the label apart, nothing is left to learn."""
+    scores = torch.tensor([1.5 + math.log(0.8 / 0.2), 0.0], requires_grad=True)
+    item = Encoded([1], [[2], [3]], [(0, 1)], 1.0, margins=[1.5], targets=[0.8])
+    batch_loss([scores], [item]).backward()
     assert scores.grad is not None
     assert scores.grad.abs().max() < 1e-6
 

@@ -150,13 +150,19 @@ def test_a_folder_without_a_model_gets_a_sentence(files: Path, capsys: pytest.Ca
     assert "is not a model folder" in said
 
 
+@pytest.mark.parametrize("learned", ["data", "replay"])
 def test_heldout_prompts_that_were_learned_from_are_refused(
-    tiny_base: Path, files: Path, capsys: pytest.CaptureFixture[str]
+    tiny_base: Path, files: Path, capsys: pytest.CaptureFixture[str], learned: str
 ) -> None:
-    given = ["--data", files / "rankings.jsonl", "--eval", files / "rankings.jsonl", "--out", files / "o"]
-    status, _, said = call(capsys, "reward", "--model", tiny_base, *given)
+    rows = (files / "rankings.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("data", rows[:4]), ("replay", rows[4:8])):
+        (files / f"{name}.jsonl").write_text("".join(part))
+    shared = rows[2] if learned == "data" else rows[6]  # Neither the first row of its file nor the last.
+    (files / "eval.jsonl").write_text(rows[9] + shared)
+    given = [part for name in ("data", "replay", "eval") for part in (f"--{name}", files / f"{name}.jsonl")]
+    status, _, said = call(capsys, "reward", "--model", tiny_base, *given, "--out", files / "o")
     assert status == 2
-    assert "Split by prompt" in said
+    assert f"eval.jsonl, line 2: this prompt is in {files / learned}.jsonl too. Split by prompt" in said
 
 
 def test_a_model_is_never_overwritten(tiny_base: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,9 @@ def test_another_architecture_works_as_policy_and_as_reward_model(tokenizer: Any
     model = new_reward_model(tmp_path, tokenizer=tokenizer, seed=0)
     alone = [score(model, tokenizer, [p], [r])[0] for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     assert score(model, tokenizer, PROMPTS, RESPONSES) == pytest.approx(alone, abs=1e-5)
+    with torch.no_grad():  # Its positions are learned: padding on the left would move them.
+        left = score_ids(model, *left_pad(sequences(tokenizer), pad=tokenizer.pad_token_id))
+    assert left.tolist() == pytest.approx(alone, abs=1e-5)
 
 
 def test_the_demo_base_has_about_a_million_parameters_and_repeats(tmp_path: Path) -> None:

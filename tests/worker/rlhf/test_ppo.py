@@ -146,13 +146,15 @@ def test_advantages_are_whitened_over_the_tokens_of_the_whole_batch(trainer: Tra
 
 def test_values_stand_at_the_states_before_the_tokens(trainer: Trainer) -> None:
     pairs = [([20, 21, 22], [30, 31, 1]), ([20], [33, 1])]
-    found, critic = trainer.values(pairs), trainer.critic
+    critic = trainer.critic
     assert isinstance(critic, RewardModel)
+    critic.gain, critic.bias = 2.0, -0.5
+    found = trainer.values(pairs)
     expected = []
     for prompt, response in pairs:
         for t in range(len(response)):
             ids = torch.tensor([prompt + response[:t]])
-            expected.append(critic.normalised(critic.classifier(input_ids=ids).logits[0, 0]))
+            expected.append(2 * critic.classifier(input_ids=ids).logits[0, 0] - 0.5)
     assert torch.allclose(found, torch.stack(expected), atol=1e-5)
 
 
@@ -249,7 +251,9 @@ def test_all_that_an_update_measures_is_explained_to_operators(trainer: Trainer)
 
 def test_dropout_is_off_while_training(trainer: Trainer) -> None:
     ppo.one_update(trainer, PROMPTS, update=0)
-    assert not any(module.training for module in trainer.policy.modules())
+    classifiers = [model.classifier for model in (trainer.critic, trainer.reward_model)]
+    models: list[Any] = [trainer.policy, trainer.reference, *classifiers]
+    assert not any(module.training for model in models for module in model.modules())
     assert trainer.policy_optimizer.defaults["eps"] == 1e-5
 
 

