@@ -10,6 +10,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import statistics
@@ -75,12 +76,12 @@ def _with_size(server, size: int, options: argparse.Namespace) -> list[Result]:
         link.execute(text(f"CREATE DATABASE {name}"))
     migrations.upgrade(server.url(name))
     engine = create_engine(server.url(name))
-    _seed(engine, size)
-    port = _free_port()
-    web = _serve(server.url(name), port, folder=server.folder.parent)
+    seed(engine, size)
+    port = free_port()
+    web = serve(server.url(name), port, folder=server.folder.parent)
     results = []
     try:
-        _wait_for(port)
+        wait_for(port)
         idle = max(_memory(child) for child in psutil.Process(web.pid).children(recursive=True) or [])
         print(f"\n{size:,} comparisons; largest web process {idle:.0f} MiB idle")
         print("raters  ratings/s  submit p50   p95   next p50   CPU ms/rating web + database (client)  errors  over")
@@ -103,9 +104,9 @@ def _with_size(server, size: int, options: argparse.Namespace) -> list[Result]:
 
 
 def _measure(engine, web_pid: int, postgres_pid: int, port: int, *, size: int, raters: int, seconds: float) -> Result:
-    people = _sign_in(engine, raters)
+    people = sign_in(engine, raters)
     with ProcessPoolExecutor(1) as pool:  # The load has an interpreter of its own.
-        running = pool.submit(_load, port, people, seconds + WARM_UP_SECONDS)
+        running = pool.submit(load, port, people, seconds + WARM_UP_SECONDS)
         time.sleep(WARM_UP_SECONDS)
         begun, before = time.monotonic(), (_cpu(web_pid), _cpu(postgres_pid), _count(engine))
         client_before = sum(_cpu(pid) for pid in pool._processes)
@@ -129,7 +130,9 @@ def _measure(engine, web_pid: int, postgres_pid: int, port: int, *, size: int, r
     )
 
 
-def _load(port: int, people: list[tuple[str, str]], seconds: float) -> tuple[list[float], list[float], int]:
+def load(
+    port: int, people: list[tuple[str, str]], seconds: float, *, think_seconds: float = 0.0
+) -> tuple[list[float], list[float], int]:
     """Every rater in a thread. Times of submits, of `next` on its own (after a skip, one in ten), and errors."""
     submits: list[float] = []
     nexts: list[float] = []
@@ -141,6 +144,8 @@ def _load(port: int, people: list[tuple[str, str]], seconds: float) -> tuple[lis
         try:
             shown = browser.take_next()
             while time.monotonic() < until:
+                if think_seconds:
+                    time.sleep(min(random.expovariate(1 / think_seconds), 4.0))  # The server keeps idle links for 5 s.
                 begun = time.perf_counter()
                 shown = browser.submit(shown)
                 submits.append(time.perf_counter() - begun)
@@ -181,8 +186,9 @@ class Browser:
 
     def submit(self, shown: str) -> str:
         fields = {f"rank-{place}": str(1 + place) for place in range(K)}
+        action = _action(shown)
         fields["idempotency_key"] = re.search(r'name="idempotency_key" value="([^"]+)"', shown)[1]
-        return self._post(_action(shown), fields)
+        return self._post(action, fields)
 
     def let_go(self, shown: str) -> None:
         """Rank over the API, which does not take the next one, so that `next` can be timed alone."""
@@ -205,23 +211,26 @@ class Browser:
 
 
 def _action(shown: str) -> str:
-    return re.search(r'<form id="comparison"[^>]* action="([^"]+)"', shown)[1]
+    found = re.search(r'<form id="comparison"[^>]* action="([^"]+)"', shown)
+    if found is None:
+        raise RuntimeError(f"no comparison: {' '.join(re.sub('<[^>]+>', ' ', shown).split())[:200]}")
+    return found[1]
 
 
-def _seed(engine, size: int) -> None:
+def seed(engine, size: int) -> None:
     """Comparisons of four responses of about 60 words each."""
     with Session(engine) as session, session.begin():
         project = Project(slug="bench", name="Bench", auto_train=True, threshold=200)
         session.add(project)
         session.flush()
         values = {"project": project.id, "n": size, "k": K, "wanted": WANTED, "words": WORDS}
-        for statement in _SEED:
+        for statement in SEED:
             session.execute(text(statement), values)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as link:
         link.execute(text("VACUUM ANALYZE"))
 
 
-_SEED = [
+SEED = [
     """INSERT INTO prompt (project_id, content_hash, messages, split)
        SELECT :project, int8send(i), jsonb_build_array(jsonb_build_object('role', 'user', 'content',
               'Question ' || i || ': ' || :words)), 'train' FROM generate_series(1, :n) i""",
@@ -236,7 +245,7 @@ _SEED = [
 ]
 
 
-def _sign_in(engine, number: int) -> list[tuple[str, str]]:
+def sign_in(engine, number: int) -> list[tuple[str, str]]:
     made = []
     with Session(engine) as session, session.begin():
         project_id = session.scalars(select(Project.id)).one()
@@ -249,7 +258,7 @@ def _sign_in(engine, number: int) -> list[tuple[str, str]]:
     return made
 
 
-def _serve(database_url: str, port: int, *, folder: Path) -> subprocess.Popen:
+def serve(database_url: str, port: int, *, folder: Path) -> subprocess.Popen:
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "ATTUNE_DATA_DIR": str(folder),
@@ -259,7 +268,7 @@ def _serve(database_url: str, port: int, *, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, cwd=Path(__file__).parent.parent)
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     for _ in range(150):
         try:
             link = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
@@ -272,7 +281,7 @@ def _wait_for(port: int) -> None:
     raise SystemExit("the website did not start")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -24,8 +24,7 @@ SOURCE = "data/hh_rlhf/harmless_base_dev.jsonl.gz"
 
 def main() -> int:
     options = _options()
-    if not (options.peers / "trl_reward.py").exists():
-        print(f"Skipped: {options.peers} does not hold the peers' scripts; name their folder with --peers.")
+    if is_without_peers(options):
         return 0
     try:
         _measure_all(options)
@@ -33,6 +32,14 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def is_without_peers(options: argparse.Namespace) -> bool:
+    """Whether there is nobody to be measured beside; says so."""
+    is_without = not (options.peers / "trl_reward.py").exists()
+    if is_without:
+        print(f"Skipped: {options.peers} does not hold the peers' scripts; name their folder with --peers.")
+    return is_without
 
 
 def _measure_all(options: argparse.Namespace) -> None:
@@ -65,13 +72,16 @@ def _measure(case: Case, side: str, seed: int, ready: Prepared, options: argpars
     if side == "trl" and getattr(case, "peer", ""):
         return {}  # It is put beside the TRL runs of another case.
     print(f"{case.name}, seed {seed}: {side} ... ", end="", flush=True)
-    run = (_trl if side == "trl" else _ours)(case, seed, ready, options)
+    run = (train_peer if side == "trl" else train_ours)(case, seed, ready, options)
     rate = "rankings_per_cpu_s" if isinstance(case, Reward) else "episodes_per_cpu_s"
     print(f"{run['cpu_s']} s, {run[rate]} {rate.partition('_')[0]}/s, {run['peak_rss_mb']} MB", flush=True)
     return run
 
 
-def _trl(case: Case, seed: int, ready: Prepared, options: argparse.Namespace) -> dict:
+def train_peer(
+    case: Case, seed: int, ready: Prepared, options: argparse.Namespace, *, keep: Path | None = None
+) -> dict:
+    """TRL's line of results; `keep` is a folder for the policy that PPO ends with."""
     tiny = ready.tiny
     is_reward = isinstance(case, Reward)
     python = python_of(options.work, "trl-rm" if is_reward else "trl-ppo")
@@ -81,12 +91,15 @@ def _trl(case: Case, seed: int, ready: Prepared, options: argparse.Namespace) ->
         keep = ["--save", ready.trained(case.name)] if seed == 0 else []
         work = ["--model", tiny / "reward", "--data", ready.task(case.task), *keep]
         return run_line([python, HERE / "peer_run.py", ready.peers, "reward", *extra, "--", *work, *shared])
-    extra += ["--order", _order(ready, case.name, seed)]
+    extra += ["--order", _order(ready, case.name, seed), *(["--keep", keep] if keep else [])]
     work = ["--policy", tiny / "policy", "--reward", _judge(ready), "--data", ready.source]
     return run_line([python, HERE / "peer_run.py", ready.peers, "ppo", *extra, "--", *work, *shared])
 
 
-def _ours(case: Case, seed: int, ready: Prepared, options: argparse.Namespace) -> dict:
+def train_ours(
+    case: Case, seed: int, ready: Prepared, options: argparse.Namespace, *, keep: Path | None = None
+) -> dict:
+    """Our line of results; `keep` is a folder for the policy that PPO ends with."""
     given: dict[str, object] = {"seed": seed, "settings": case.our_settings(seed)}
     if isinstance(case, Reward):
         given |= {"data": str(ready.task(case.task)), "model": str(ready.model("reward")), "ctx": CTX}
@@ -98,7 +111,7 @@ def _ours(case: Case, seed: int, ready: Prepared, options: argparse.Namespace) -
             raise BenchError(
                 f"{case.name} follows TRL's prompts; measure TRL's side of {case.peer or case.name} first."
             )
-        given |= {"reward": str(_our_judge(ready)), "order": str(order)}
+        given |= {"reward": str(our_judge(ready)), "order": str(order), "keep": str(keep or "")}
     kind = "reward" if isinstance(case, Reward) else "ppo"
     script = [sys.executable, HERE / "ours_run.py", ready.peers, kind, json.dumps(given)]
     return run_line(script, tree=options.tree)
@@ -119,7 +132,8 @@ def _judge(ready: Prepared) -> Path:
     raise BenchError("PPO needs TRL's reward model of the case rm-k4; measure that one first.")
 
 
-def _our_judge(ready: Prepared) -> Path:
+def our_judge(ready: Prepared) -> Path:
+    """The same, with the tokenizer beside it."""
     return with_tokenizer(_judge(ready), ready.tiny / "tokenizer", ready.model("reward-k4"))
 
 
@@ -144,13 +158,19 @@ def _need_gpu() -> None:
         raise BenchError("There is no GPU that torch can use here; `make bench` measures on the processor.")
 
 
-def _options() -> argparse.Namespace:
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Where things are: the peers' scripts, the data, the work, the tree."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "attune-bench"
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("--peers", type=Path, default=ROOT.parent / "shared" / "peers", help="the peers' scripts")
     parser.add_argument("--data", type=Path, help="HH pairs; beside the peers' scripts when not given")
     parser.add_argument("--work", type=Path, default=cache, help="environments, models and results")
     parser.add_argument("--tree", type=Path, default=ROOT, help="the working tree whose worker.rlhf is measured")
+    parser.set_defaults(gpu=False)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    add_folders(parser)
     parser.add_argument("--only", nargs="+", default=[], help="names of cases")
     parser.add_argument("--side", nargs="+", choices=["trl", "ours"], default=["trl", "ours"])
     parser.add_argument("--seeds", type=int, default=3)

@@ -119,6 +119,7 @@ Case = Reward | PPO
 PAIRS = {"task": "hh", "num_rankings": 800, "rankings_per_step": 8, "eval_limit": 324}
 K4 = {"task": "k4", "num_rankings": 240, "rankings_per_step": 4}
 BF16 = {"same_order": False, "is_bf16": True, "ours": {"precision": "bfloat16"}}
+UNCLIPPED = {"max_grad_norm": 1e6}  # TRL's PPO clips no gradients.
 TINY = {"sft-steps": 300}  # 4 layers of width 256: 5.2 million parameters.
 
 CPU_CASES: list[Case] = [
@@ -127,8 +128,9 @@ CPU_CASES: list[Case] = [
     Reward("rm-k4-bf16", "K=4, bf16, like lengths together", **K4, **BF16, goal=4.0),
     Reward("rm-pairs", "HH pairs, fp32, same order", **PAIRS, num_seeds=1),
     Reward("rm-pairs-bucketed", "HH pairs, fp32, like lengths together", **PAIRS, same_order=False, goal=1.7),
-    Reward("rm-pairs-bf16", "HH pairs, bf16, like lengths together", **PAIRS, same_order=False, is_bf16=True, goal=1.7),
+    Reward("rm-pairs-bf16", "HH pairs, bf16, like lengths together", **PAIRS, **BF16, goal=1.7),
     Reward("rm-k9", "K=9, fp32, same order", task="k9", num_rankings=40, rankings_per_step=2, goal=10.0, num_seeds=1),
-    PPO("ppo", "PPO, separate critic", {"optimise": 1.8, "end to end": 1.7}),
+    PPO("ppo", "PPO, separate critic", {"optimise": 1.8, "end to end": 1.7}, UNCLIPPED),
+    PPO("ppo-steps", "PPO, separate critic, four steps an epoch", {}, {"minibatch_size": 8, **UNCLIPPED}, peer="ppo"),
     PPO("ppo-shared", "PPO, shared trunk", {"optimise": 3.5}, {"critic": "shared"}, peer="ppo"),
 ]

@@ -1,6 +1,6 @@
 """Trains with our library on the ids, the order and the batches that TRL had, and prints one line of results.
 
-    python ours_run.py PEERS reward|ppo '{...}'
+    python ours_run.py PEERS reward|ppo|judge '{...}'
 
 A script, so that `PYTHONPATH` chooses the working tree whose `worker.rlhf` is measured. Texts go through our own file
 formats and our own tokenising; the digest of the ids then shows that they are TRL's. The peers' `common` splits,
@@ -25,7 +25,7 @@ def main() -> None:
     peers, kind, text = sys.argv[1:]
     sys.path.append(peers)
     torch.set_num_threads(1)
-    print(json.dumps({"reward": train_reward, "ppo": train_ppo}[kind](json.loads(text))))
+    print(json.dumps({"reward": train_reward, "ppo": train_ppo, "judge": judge}[kind](json.loads(text))))
 
 
 def train_reward(given: dict) -> dict:
@@ -113,7 +113,10 @@ def held_out_accuracy(common, folder: Path, held_out: list, ctx: int) -> float:
 
 
 def train_ppo(given: dict) -> dict:
-    """`given`: data, policy, reward, order (TRL's prompts by update), settings; stops where the order ends."""
+    """`given`: data, policy, reward, order (TRL's prompts by update), settings; stops where the order ends.
+
+    keep (a folder), if the policy as it then is is wanted.
+    """
     import common
 
     from worker.rlhf import ppo
@@ -125,6 +128,7 @@ def train_ppo(given: dict) -> dict:
     updates = json.loads(Path(given["order"]).read_text())
     texts = texts_of(updates, common.load_rankings(given["data"]), tokenizer, settings)
     phases, started = timed_phases(ppo)
+    trainers = noted_trainers(ppo)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.jsonl"
         write_rows(file, arranged(texts, ppo, settings), lambda text: {"prompt": text})
@@ -132,6 +136,8 @@ def train_ppo(given: dict) -> dict:
         training = ppo.train_ppo(given["policy"], given["reward"], prompts, settings, out=Path(folder) / "model")
         steps = [(stats, clock()) for stats in itertools.islice(training, len(updates))]
     seconds, episodes = steps[-1][1] - started[0], len(texts)
+    if given.get("keep"):
+        ppo.save_policy(trainers[0].finished_policy(), tokenizer, Path(given["keep"]))
     return {
         "side": "ours",
         "updates": len(steps),
@@ -146,6 +152,39 @@ def train_ppo(given: dict) -> dict:
         "settings": given["settings"],
         **memory(),
     }
+
+
+def judge(given: dict) -> dict:
+    """Mean score of a policy's responses to held-out prompts. `given`: policy, reference, reward, data, samples, settings."""
+    import common
+
+    from worker.rlhf import ppo
+    from worker.rlhf.actors import Trainer
+    from worker.rlhf.episodes import collect
+    from worker.rlhf.types import read_prompts, settings_from
+
+    settings = settings_from(ppo.PPOSettings, given["settings"])
+    _, held_out = common.split(common.load_rankings(given["data"]))
+    texts = [ranking.prompt for ranking in held_out]
+    asked = list(itertools.islice(itertools.cycle(texts), given["samples"]))
+    trainer = Trainer(given["policy"], given["reward"], settings, reference_dir=given["reference"])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prompts.jsonl"
+        write_rows(file, asked, lambda text: {"prompt": text})
+        prompts = read_prompts(file)
+    size = settings.batch_size
+    rollouts = [collect(trainer, prompts[start : start + size]) for start in range(0, len(prompts), size)]
+    scores = torch.cat([rollout.scores for rollout in rollouts])
+    told = [(len(rollout.pairs), ppo.described(rollout, trainer)) for rollout in rollouts]
+    means = {key: sum(n * stats[key] for n, stats in told) / len(prompts) for key in ("kl", "length", "ended_share")}
+    return {"score": float(scores.mean()), "se": float(scores.std()) / len(scores) ** 0.5, **means}
+
+
+def noted_trainers(ppo) -> list:
+    """The trainer that is made, for what it holds when training stops in the middle."""
+    made, build = [], ppo.Trainer
+    ppo.Trainer = lambda *arguments, **named: made.append(build(*arguments, **named)) or made[-1]
+    return made
 
 
 def texts_of(updates: list, rankings: list, tokenizer, settings) -> list[str]:

@@ -1,9 +1,10 @@
 """Runs one of the peers' scripts as it is, in TRL's environment, and adds to its line of results what that leaves out.
 
-    python peer_run.py PEERS reward|ppo [--order FILE] [--gpu] -- ARGUMENTS OF THE SCRIPT
+    python peer_run.py PEERS reward|ppo [--order FILE] [--keep FOLDER] [--gpu] -- ARGUMENTS OF THE SCRIPT
 
 Added for reward models: a digest of the token ids that TRL was given, in order. For PPO: processor seconds of each
-phase, score and KL of each update, and (to FILE) the prompts of each update, so that ours can follow the same order.
+phase, score and KL of each update, and (to FILE) the prompts of each update, so that ours can follow the same order; the
+policy as it is at the end goes to FOLDER.
 """
 
 import argparse
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("peers")
     parser.add_argument("kind", choices=["reward", "ppo"])
     parser.add_argument("--order")
+    parser.add_argument("--keep")
     parser.add_argument("--gpu", action="store_true")
     options = parser.parse_args(sys.argv[1:cut])
     sys.path.insert(0, options.peers)
@@ -85,7 +87,13 @@ def watch_ppo(script, options):
                 updates.append({"score": logs["objective/scores"], "kl": logs["objective/kl"]})
             super().on_log(args, state, control, logs=logs, **kwargs)
 
-    script.Record, module.masked_whiten = Record, whitened
+    class Trainer(script.PPOTrainer):
+        def train(self):
+            super().train()
+            if options.keep:
+                self.policy_model.save_pretrained(options.keep)
+
+    script.Record, script.PPOTrainer, module.masked_whiten = Record, Trainer, whitened
     module.batch_generation = sampled
     added = {"updates_log": updates, "phases": phases}
     yield added

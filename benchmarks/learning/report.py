@@ -43,7 +43,7 @@ def write(ready: Any, cases: Sequence[Case], *, is_gpu: bool) -> None:
     lines = [line for both in measured for line in (*both.trl, *both.ours)]
     distinct = {json.dumps(line): line for line in lines}.values()
     (FOLDER / f"{name}.json").write_text("[\n" + ",\n".join(map(json.dumps, distinct)) + "\n]\n", encoding="utf-8")
-    _between_markers(FOLDER / "README.md", name, _text(ready, measured, name=name, is_gpu=is_gpu))
+    write_part(name, _text(ready, measured, name=name, is_gpu=is_gpu))
     print(f"wrote {name}.svg, {name}.json and the table in README.md")
 
 
@@ -185,6 +185,11 @@ def _gains(lines: Sequence[Line]) -> str:
 
 def _kls(lines: Sequence[Line]) -> str:
     return ", ".join(f"{line['updates_log'][-1]['kl']:.1f}" for line in lines)
+
+
+def write_part(name: str, text: str) -> None:
+    """Put a text between its markers in the README."""
+    _between_markers(FOLDER / "README.md", name, text)
 
 
 def _between_markers(readme: Path, name: str, text: str) -> None:

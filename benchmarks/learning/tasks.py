@@ -65,10 +65,10 @@ def prepare(peers: Path, environments: Path, work: Path, source: Path, *, size: 
 
 
 def with_tokenizer(model: Path, tokenizer: Path, out: Path) -> Path:
-    """A copy of a model folder with the tokenizer in it, and the template that adds nothing."""
+    """A copy of a model folder with the tokenizer in it, and the template that adds nothing; TRL's pickle stays behind."""
     from transformers import AutoTokenizer
 
-    shutil.copytree(model, out, dirs_exist_ok=True)
+    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.bin"))
     loaded = AutoTokenizer.from_pretrained(str(tokenizer))
     loaded.chat_template = PLAIN
     loaded.save_pretrained(out)
