@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.guidelines import service
+from app.guidelines.reading import reading_of
 from app.projects.deps import Admin, AnyMember, Rater
 from app.web import SessionDep, redirect, render
 
@@ -22,6 +23,13 @@ def show(member: AnyMember, request: Request, session: SessionDep) -> HTMLRespon
     return render(
         request, "guidelines/page.html", project=member.project, editions=editions, draft=draft, read_by=read_by
     )
+
+
+@router.get("/drawer", response_class=HTMLResponse)
+def drawer(member: AnyMember, request: Request, session: SessionDep) -> HTMLResponse:
+    """What the drawer at the rater's desk shows: the newest edition, and what is new in it for this person."""
+    reading = reading_of(session, member.project, person_id=member.person.id)
+    return render(request, "guidelines/_drawer.html", project=member.project, reading=reading)
 
 
 @router.get("/edit", response_class=HTMLResponse)
@@ -71,7 +79,7 @@ def show_edition(
 
 
 @router.post("/{edition}/acknowledge")
-def acknowledge(member: Rater, edition: int, session: SessionDep) -> Response:
-    """A rater has read this edition."""
+def acknowledge(member: Rater, edition: int, session: SessionDep, back: Text = "rate") -> Response:
+    """A rater has read this edition, and goes on where they came from."""
     service.acknowledge(session, member.project, edition, person_id=member.person.id)
-    return redirect(f"/projects/{member.project.slug}/rate")
+    return redirect(f"/projects/{member.project.slug}/{'write' if back == 'write' else 'rate'}")

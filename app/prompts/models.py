@@ -10,7 +10,11 @@ from app.db import Base, Key, Now
 
 
 class Prompt(Base):
-    """A conversation that ends with the user's turn: `messages` is [{"role", "content"}, ...]."""
+    """A conversation that ends with the user's turn: `messages` is [{"role", "content"}, ...].
+
+    `written_by_id` is the rater who wrote it, if one did: nobody ranks what they wrote. `warnings`: categories of content
+    that its readers are warned of, in the responses too.
+    """
 
     __tablename__ = "prompt"
     __table_args__ = (
@@ -25,8 +29,21 @@ class Prompt(Base):
     topic: Mapped[str | None]
     external_id: Mapped[str | None]
     split: Mapped[str] = mapped_column(default="train")
+    written_by_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+    warnings: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
     import_id: Mapped[int | None] = mapped_column(ForeignKey("import_job.id"))
     created_at: Mapped[Now]
+
+
+class RaterCare(Base):
+    """What a rater has asked for in a project: categories of content that they are never given."""
+
+    __tablename__ = "rater_care"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    rater_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    opted_out: Mapped[list[str]] = mapped_column(default=list)
+    changed_at: Mapped[Now]
 
 
 class Response(Base):
@@ -39,7 +56,7 @@ class Response(Base):
     __tablename__ = "response"
     __table_args__ = (
         UniqueConstraint("prompt_id", "content_hash"),
-        CheckConstraint("origin IN ('imported', 'sampled', 'written')", name="origin_is_known"),
+        CheckConstraint("origin IN ('imported', 'sampled', 'written', 'edited')", name="origin_is_known"),
     )
 
     id: Mapped[Key]

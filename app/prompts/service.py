@@ -5,11 +5,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.errors import Invalid
+from app import audit
+from app.db import Base
+from app.errors import Invalid, NotFound
 from app.projects.models import Project
 from app.projects.settings import training_of
 from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
@@ -63,6 +66,30 @@ def _message(message: object) -> dict[str, str]:
     return {"role": message["role"], "content": check_text(message.get("content"), where="prompt")}
 
 
+def set_warnings(session: Session, project: Project, prompt_id: int, keys: list[str], *, person_id: int) -> None:
+    """Mark a prompt, and with it all comparisons of its responses, with categories of content.
+
+    Raises:
+        NotFound: no such prompt. Invalid: a category that neither the project has nor the prompt carries already.
+    """
+    prompt = session.get(Prompt, prompt_id)
+    if prompt is None or prompt.project_id != project.id:
+        raise NotFound("This project has no such prompt.")
+    chosen = sorted(set(keys))
+    if unknown := set(chosen) - {row["key"] for row in project.warnings} - set(prompt.warnings):
+        raise Invalid(f"This project has no category {min(unknown)!r:.60}.", field="warnings")
+    prompt.warnings = chosen
+    session.flush()
+    audit.record(
+        session,
+        "prompt.warnings",
+        subject=f"prompt:{prompt.id}",
+        actor_id=person_id,
+        project_id=project.id,
+        details={"warnings": chosen},
+    )
+
+
 def digest(*parts: object) -> bytes:
     """A content hash: sha256 over canonical JSON."""
     return hashlib.sha256(
@@ -84,6 +111,7 @@ def add_prompt(
     external_id: str | None = None,
     split: str | None = None,
     import_id: int | None = None,
+    written_by_id: int | None = None,
 ) -> tuple[int, bool]:
     """The prompt's id, and whether it is new."""
     content_hash = digest(messages)
@@ -95,6 +123,7 @@ def add_prompt(
         "external_id": external_id,
         "split": split or split_of(training_of(project.training).heldout_share, content_hash),
         "import_id": import_id,
+        "written_by_id": written_by_id,
     }
     made = session.scalar(insert(Prompt).values(values).on_conflict_do_nothing().returning(Prompt.id))
     if made is not None:
@@ -168,6 +197,20 @@ def add_comparison(
     ]
     session.execute(insert(ComparisonResponse), rows)
     return made, True
+
+
+def is_demonstration() -> tuple[sa.ColumnElement[bool]]:
+    """Of responses: written or edited by a person, and not what a later revision of theirs has superseded."""
+    told = Base.metadata.tables["demonstration"]  # By name: writing stands above prompts.
+    newer = told.alias("newer")
+    ours = select(told.c.id).where(told.c.response_id == Response.id)
+    current = ours.where(~select(newer.c.id).where(newer.c.supersedes_id == told.c.id).exists())
+    written = (Response.origin == "written") & (~ours.exists() | current.exists())
+    ranking = Base.metadata.tables["ranking"]
+    later = ranking.alias("later")
+    edits = select(ranking.c.id).where(ranking.c.edited_id == Response.id, ranking.c.standing == "counted")
+    stands = edits.where(~select(later.c.id).where(later.c.supersedes_id == ranking.c.id).exists())
+    return (written | ((Response.origin == "edited") & stands.exists()),)
 
 
 def responses_of(session: Session, comparison_ids: Sequence[int]) -> dict[int, list[Response]]:

@@ -7,8 +7,11 @@ from typing import Any
 
 from app.errors import Invalid
 from app.projects.models import Project
+from app.prompts.service import check_text
 
 MAX_NOTE_BYTES = 4000
+MAX_EDIT_BYTES = 20_000
+MUCH_BETTER = 4
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,24 @@ class Answer:
     flags: dict[str, list[str]] = field(default_factory=dict)
     note: str = ""
     seconds: float | None = None
+    reasons: list[str] = field(default_factory=list)
+    likert: list[int | None] = field(default_factory=list)
+    edit: str = ""
+    shown_seconds: float | None = None  # Since it was first shown, by the clock; `seconds` are those of activity.
+
+    @property
+    def draft(self) -> dict[str, Any]:
+        """What is kept until the ranking is sent: all but the times."""
+        names = ("ranks", "all_bad", "strength", "attributes", "flags", "note", "reasons", "likert", "edit")
+        return {name: getattr(self, name) for name in names}
 
     def fingerprint(self) -> bytes:
         """Equal for equal answers, whatever the time they took."""
         said = [self.ranks, self.all_bad, self.strength, self.attributes, self.flags, self.note]
+        if self.reasons or self.likert:  # Apart, so that rankings stored before there were any keep theirs.
+            said += [sorted(self.reasons), self.likert]
+        if self.edit:
+            said.append({"edit": self.edit})
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 
@@ -42,7 +59,11 @@ def check_answer(answer: Answer, project: Project, *, k: int) -> Answer:
     strength = _check_strength(answer.strength, ranks, project, k=k)
     attributes = {name: _check_attribute(name, values, project, k=k) for name, values in answer.attributes.items()}
     flags = _check_flags(answer.flags, project, k=k)
-    return Answer(ranks, answer.all_bad, strength, attributes, flags, answer.note, answer.seconds)
+    reasons = _check_reasons(answer, strength, project)
+    likert = _check_likert(answer.likert, project, k=k)
+    edit = _check_edit(answer.edit, project)
+    more = (answer.note, answer.seconds, reasons, likert, edit, answer.shown_seconds)
+    return Answer(ranks, answer.all_bad, strength, attributes, flags, *more)
 
 
 def check_ranks(ranks: list[int | None], project: Project, *, k: int, all_bad: bool = False) -> list[int | None]:
@@ -95,6 +116,33 @@ def _check_flags(flags: dict[str, list[str]], project: Project, *, k: int) -> di
     return {place: sorted(set(names)) for place, names in flags.items() if names}
 
 
+def _check_reasons(answer: Answer, strength: int | None, project: Project) -> list[str]:
+    if set(answer.reasons) - {reason["key"] for reason in project.reasons}:
+        raise Invalid("One of the reasons is unknown in this project.", field="reasons")
+    if project.require_reason and strength == MUCH_BETTER and not answer.reasons and not answer.note.strip():
+        raise Invalid("Say why one is much better: choose a reason, or write a note.", field="reasons")
+    return sorted(set(answer.reasons))
+
+
+def _check_likert(marks: list[int | None], project: Project, *, k: int) -> list[int | None]:
+    if not any(mark is not None for mark in marks):
+        return []
+    if not project.ask_likert:
+        raise Invalid("This project does not ask for marks of single responses.", field="likert")
+    if len(marks) != k or any(mark is not None and not 1 <= mark <= 7 for mark in marks):
+        raise Invalid(f"Marks: one from 1 to 7 for each of the {k} responses, or none.", field="likert")
+    return marks
+
+
+def _check_edit(edit: str, project: Project) -> str:
+    text = bare(check_text(edit, where="The edited response"))
+    if text and not project.allow_edit:
+        raise Invalid("This project does not ask for edited responses.", field="edit")
+    if len(text.encode()) > MAX_EDIT_BYTES:
+        raise Invalid(f"The edited response may have {MAX_EDIT_BYTES:,} bytes. Shorten it.", field="edit")
+    return text
+
+
 def _check_note(note: str) -> None:
     try:
         size = len(note.encode())
@@ -113,6 +161,11 @@ def sentence(ranks: list[int | None]) -> str:
         if rank is not None:
             groups.setdefault(rank, []).append(chr(ord("A") + place))
     return " > ".join(" = ".join(groups[rank]) for rank in sorted(groups))
+
+
+def bare(text: str) -> str:
+    """A text without what a form changes by itself: the kind of its line ends, and space around it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def by_response(values: list[Any], shown_response_ids: list[int]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the rating page and the API show of an assignment: blind, nothing about where a response came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
@@ -10,6 +10,7 @@ from app.guidelines.models import Acknowledgement, Guideline
 from app.projects.models import Project
 from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
 from app.rating.models import Assignment
+from app.rating.pace import least_seconds
 
 LETTERS = "ABCDEFGHI"
 
@@ -32,6 +33,12 @@ class Desk:
     messages: list[dict[str, Any]]
     cards: list[Card]
     draft: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def least_seconds(self) -> float:
+        """Under which nobody has read it all."""
+        return least_seconds(self.messages, (card.text for card in self.cards))
 
     @property
     def is_correction(self) -> bool:
@@ -41,8 +48,8 @@ class Desk:
 
 def desk_of(session: Session, assignment: Assignment) -> Desk:
     """Two statements: the prompt, and the responses in shown order."""
-    prompt = select(Prompt.messages).join(Comparison, Comparison.prompt_id == Prompt.id)
-    messages = session.scalars(prompt.where(Comparison.id == assignment.comparison_id)).one()
+    prompt = select(Prompt.messages, Prompt.warnings).join(Comparison, Comparison.prompt_id == Prompt.id)
+    messages, warnings = session.execute(prompt.where(Comparison.id == assignment.comparison_id)).one()
     rows = session.execute(
         select(Response.text, Response.finish_reason)
         .join(ComparisonResponse, ComparisonResponse.response_id == Response.id)
@@ -53,10 +60,10 @@ def desk_of(session: Session, assignment: Assignment) -> Desk:
         Card(LETTERS[place], place, rows[position].text, rows[position].finish_reason == "length")
         for place, position in enumerate(assignment.shown_order)
     ]
-    return Desk(assignment, messages, cards, _draft(assignment.draft or {}, len(cards)))
+    return Desk(assignment, messages, cards, filled_draft(assignment.draft or {}, len(cards)), warnings)
 
 
-def _draft(draft: dict[str, Any], k: int) -> dict[str, Any]:
+def filled_draft(draft: dict[str, Any], k: int) -> dict[str, Any]:
     """A draft with every part there, and one entry for each of the `k` responses."""
 
     def one_each(values: list[Any]) -> list[Any]:
@@ -69,6 +76,9 @@ def _draft(draft: dict[str, Any], k: int) -> dict[str, Any]:
         "attributes": {name: one_each(values) for name, values in (draft.get("attributes") or {}).items()},
         "flags": draft.get("flags") or {},
         "note": draft.get("note") or "",
+        "edit": draft.get("edit") or "",
+        "reasons": draft.get("reasons") or [],
+        "likert": one_each(draft.get("likert") or []),
     }
 
 

@@ -12,10 +12,15 @@ from sqlalchemy.orm import Session
 from app.errors import Conflict, Invalid, NotFound
 from app.guidelines.models import Guideline
 from app.projects.models import Project
-from app.prompts.models import Comparison, ComparisonResponse
+from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
+from app.prompts.wishes import is_welcome_to
+from app.rating import care
 from app.rating.models import Assignment, RaterQueue
+from app.teaching import gate
+from app.teaching.models import Lesson, LessonAnswer
 
 HELD = ("leased", "reopened")
+MAX_COUNTED = 200  # More than anybody does in a day; counting on would take longer with each import.
 SKIP_REASONS = {
     "unclear": "The question is unclear",
     "expertise": "Outside my expertise",
@@ -26,27 +31,71 @@ SKIP_REASONS = {
 
 
 def next_assignment(session: Session, project: Project, *, rater_id: int, may_wait: bool = False) -> Assignment | None:
-    """The comparison in this rater's hands, or the next one; None when nothing is left for them.
+    """The comparison in this rater's hands, or the next one; None when nothing is left for them, or something is to be
+    done first (`app.teaching.gate` says what).
 
     Args:
         may_wait: wait for comparisons that other requests hold at this moment, rather than miss the last ones.
             Only for a transaction that holds no comparison itself: two that wait for each other would both fail.
     """
-    cursor = _lock_queue(session, project, rater_id)
+    cursor = take_turn(session, project, rater_id)
     held = _held(session, project, rater_id)
     if held is not None:
         return held
+    if care.why_rest(session, project, rater_id=rater_id) or not gate.is_ready(session, project, rater_id=rater_id):
+        return None
     taken = _take_place(session, project, rater_id, cursor=cursor)
     if taken is None and (expire_leases(session, project_id=project.id) or may_wait):
         taken = _take_after(session, project, rater_id, after=-1, skip_locked=not may_wait)
     return None if taken is None else _lease(session, project, rater_id=rater_id, taken=taken)
 
 
+def take_ahead(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
+    """The comparison that will follow the one in this rater's hands, so that it can be shown at once; None if there is none.
+
+    A rater holds two at most. What was taken ahead is what `next_assignment` gives once the first is done.
+    """
+    cursor = take_turn(session, project, rater_id)
+    held = list(session.scalars(_in_hand(project, rater_id).limit(2)))
+    if len(held) != 1:
+        return held[1] if held else None
+    if care.why_rest(session, project, rater_id=rater_id) or not gate.is_ready(session, project, rater_id=rater_id):
+        return None
+    taken = _take_place(session, project, rater_id, cursor=cursor)
+    return None if taken is None else _lease(session, project, rater_id=rater_id, taken=taken)
+
+
 def held_assignment(session: Session, project: Project, *, rater_id: int) -> Assignment | None:
     """What this rater has in hand, without touching its lease."""
+    held: Assignment | None = session.scalar(_in_hand(project, rater_id).limit(1))
+    return held
+
+
+def num_left(session: Session, project: Project, *, rater_id: int) -> int | None:
+    """How many comparisons this rater has in hand or could be given; None for more than are worth counting."""
+    free = _free_for(project, rater_id).limit(MAX_COUNTED + 1).subquery()
+    held = _in_hand(project, rater_id).where(Assignment.state == "leased").order_by(None).subquery()
+    counts = [select(func.count()).select_from(part).scalar_subquery() for part in (free, held)]
+    num_free, num_held = session.execute(select(*counts)).one()
+    return None if num_free > MAX_COUNTED else num_free + num_held
+
+
+def _in_hand(project: Project, rater_id: int) -> "sa.Select[Any]":
+    """All that this rater holds: first what is being corrected, then what was given first."""
     mine = (Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.state.in_(HELD))
     order = (sa.desc(Assignment.state == "reopened"), Assignment.leased_at, Assignment.id)
-    return session.scalar(select(Assignment).where(*mine).order_by(*order).limit(1))
+    return select(Assignment).where(*mine, _may_be_shown(rater_id)).order_by(*order)
+
+
+def _may_be_shown(rater_id: int) -> "sa.ColumnElement[bool]":
+    """Not withdrawn meanwhile, nor marked with what this rater has opted out of.
+
+    What may not is as if it were not in hand: nothing renews its lease, so its place is free again before long.
+    """
+    shown = select(Comparison.id).where(
+        Comparison.id == Assignment.comparison_id, Comparison.state == "open", _not_opted_out_of(rater_id)
+    )
+    return (Assignment.state == "reopened") | shown.exists()
 
 
 def get_assignment(session: Session, project: Project, assignment_id: int, *, rater_id: int) -> Assignment:
@@ -90,6 +139,7 @@ def skip(session: Session, project: Project, assignment_id: int, *, rater_id: in
         raise Invalid(f"Choose one of the reasons: {', '.join(SKIP_REASONS)}.", field="reason")
     if len(note.encode()) > 2000 or "\x00" in note:
         raise Invalid("The note may have 2,000 bytes, and no NUL character.", field="note")
+    take_turn(session, project, rater_id)
     assignment = get_assignment(session, project, assignment_id, rater_id=rater_id)
     if assignment.state == "skipped":
         return
@@ -120,6 +170,7 @@ def _held(session: Session, project: Project, rater_id: int) -> Assignment | Non
     mine = select(Assignment.id).where(
         Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.state.in_(HELD)
     )
+    mine = mine.where(_may_be_shown(rater_id))
     newest = mine.order_by(sa.desc(Assignment.state == "reopened"), Assignment.leased_at, Assignment.id).limit(1)
     renew = update(Assignment).where(Assignment.id == newest.scalar_subquery(), Assignment.state.in_(HELD))
     return session.scalar(
@@ -129,8 +180,12 @@ def _held(session: Session, project: Project, rater_id: int) -> Assignment | Non
     )
 
 
-def _lock_queue(session: Session, project: Project, rater_id: int) -> int:
-    """How far this rater has come; held until the transaction ends, so that one rater's requests take turns."""
+def take_turn(session: Session, project: Project, rater_id: int) -> int:
+    """How far this rater has come; held until the transaction ends, so that one rater's requests take turns.
+
+    Whatever changes an assignment and then looks for the next one does this first: two requests of one rater that lock
+    in different orders would wait for each other.
+    """
     place = insert(RaterQueue).values(project_id=project.id, rater_id=rater_id, queue_key=-1)
     keep = place.on_conflict_do_update(
         index_elements=["project_id", "rater_id"], set_={"queue_key": RaterQueue.queue_key}
@@ -152,16 +207,9 @@ def _take_place(session: Session, project: Project, rater_id: int, *, cursor: in
 def _take_after(
     session: Session, project: Project, rater_id: int, *, after: int, skip_locked: bool = True
 ) -> "sa.Row[Any] | None":
-    seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
     free = (
-        select(Comparison.id)
-        .where(
-            Comparison.project_id == project.id,
-            Comparison.state == "open",
-            Comparison.counted + Comparison.leased < Comparison.wanted,
-            Comparison.queue_key > after,
-            ~seen.exists(),
-        )
+        _free_for(project, rater_id)
+        .where(Comparison.queue_key > after)
         .order_by(Comparison.queue_key)
         .limit(1)
         .with_for_update(skip_locked=skip_locked, key_share=True, of=Comparison)
@@ -179,13 +227,50 @@ def _take_after(
     return session.execute(select(taken).add_cte(moved)).first()
 
 
+def _free_for(project: Project, rater_id: int) -> "sa.Select[Any]":
+    """Comparisons that this rater could be given."""
+    seen = select(Assignment.id).where(Assignment.rater_id == rater_id, Assignment.comparison_id == Comparison.id)
+    return select(Comparison.id).where(
+        Comparison.project_id == project.id,
+        Comparison.state == "open",
+        Comparison.counted + Comparison.leased < Comparison.wanted,
+        ~seen.exists(),
+        *_not_written_by(rater_id),
+        ~_is_practice(rater_id),
+        _not_opted_out_of(rater_id),
+    )
+
+
+def _not_opted_out_of(rater_id: int) -> "sa.ColumnElement[bool]":
+    """No category that its prompt is marked with is one that this rater has asked not to be given."""
+    return select(Prompt.id).where(Prompt.id == Comparison.prompt_id, is_welcome_to(rater_id)).exists()
+
+
+def _not_written_by(rater_id: int) -> "tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]":
+    """Nobody ranks what they wrote: neither one of a comparison's responses nor its prompt is this rater's.
+
+    Safe at any concurrency, because what a comparison consists of never changes once it is there.
+    """
+    part = select(ComparisonResponse.response_id).join(Response, Response.id == ComparisonResponse.response_id)
+    response = part.where(ComparisonResponse.comparison_id == Comparison.id, Response.written_by_id == rater_id)
+    prompt = select(Prompt.id).where(Prompt.id == Comparison.prompt_id, Prompt.written_by_id == rater_id)
+    return ~response.exists(), ~prompt.exists()
+
+
+def _is_practice(rater_id: int) -> "sa.ColumnElement[bool]":
+    """Raters practise on it, or this one did before it was removed: the expert's ranking is known."""
+    answered = select(LessonAnswer.id).where(LessonAnswer.lesson_id == Lesson.id, LessonAnswer.rater_id == rater_id)
+    lesson = select(Lesson.id).where(Lesson.comparison_id == Comparison.id)
+    return lesson.where(Lesson.retired_at.is_(None) | answered.exists()).exists()
+
+
 def _lease(session: Session, project: Project, *, rater_id: int, taken: "sa.Row[Any]") -> Assignment:
     assignment = Assignment(
         project_id=project.id,
         comparison_id=taken.id,
         rater_id=rater_id,
         state="leased",
-        shown_order=shown_order(taken.k, rater_id=rater_id, comparison_id=taken.id),
+        shown_order=_balanced_order(session, project, rater_id=rater_id, taken=taken),
         guideline_id=taken.guideline_id,
         lease_until=func.now() + _lease_time(project),
     )
@@ -199,6 +284,33 @@ def shown_order(k: int, *, rater_id: int, comparison_id: int) -> list[int]:
     order = list(range(k))
     random.Random(f"{rater_id}:{comparison_id}").shuffle(order)
     return order
+
+
+def _balanced_order(session: Session, project: Project, *, rater_id: int, taken: "sa.Row[Any]") -> list[int]:
+    """The order shown. Of pairs by two sources, each source is left about as often for this rater.
+
+    By a biased coin (Efron 1971): the side that is behind comes with probability 3/4, so that nobody can foresee it.
+    """
+    order = shown_order(taken.k, rater_id=rater_id, comparison_id=taken.id)
+    if taken.k != 2:
+        return order
+    queue = (RaterQueue.project_id == project.id, RaterQueue.rater_id == rater_id)
+    sources = (
+        select(func.coalesce(Response.model_version_id, 0), Response.source, RaterQueue.left_lead)
+        .join(ComparisonResponse, ComparisonResponse.response_id == Response.id)
+        .join(RaterQueue, sa.and_(*queue))
+        .where(ComparisonResponse.comparison_id == taken.id)
+        .order_by(ComparisonResponse.position)
+    )
+    (*one, lead), (*other, _) = session.execute(sources).all()
+    if one == other:
+        return order
+    lower, is_behind = (0 if one < other else 1), lead < 0
+    draw = random.Random(f"side:{rater_id}:{taken.id}").random()
+    is_left = draw < (0.5 if lead == 0 else 0.75 if is_behind else 0.25)
+    change = RaterQueue.left_lead + (1 if is_left else -1)
+    session.execute(update(RaterQueue).where(*queue).values(left_lead=change))
+    return [lower, 1 - lower] if is_left else [1 - lower, lower]
 
 
 def _free_place(session: Session, comparison_id: int) -> None:

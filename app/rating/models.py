@@ -45,13 +45,17 @@ class Assignment(Base):
 
 
 class RaterQueue(Base):
-    """How far along the queue a rater has come, so that the search for the next comparison starts there."""
+    """How far along the queue a rater has come, so that the search for the next comparison starts there.
+
+    `left_lead`: of pairs by two sources, how many more had the source of lower order on the left than on the right.
+    """
 
     __tablename__ = "rater_queue"
 
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
     rater_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
     queue_key: Mapped[int] = mapped_column(default=-1)
+    left_lead: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Ranking(Base):
@@ -59,7 +63,8 @@ class Ranking(Base):
 
     `ranks` maps a response id (as text) to its rank, 1 best, equal ranks tied, null unranked. `strength` is
     1 to 4, "barely" to "much", for pairs. A `surplus` ranking came after the wanted number was reached: it
-    is kept and paid, and does not count. The current ranking is the one that no other supersedes.
+    is kept and paid, and does not count. `edited_id`: the best response as the rater edited it, which is better than
+    all. `likert` maps response ids to marks from 1 to 7. The current ranking is the one that no other supersedes.
     """
 
     __tablename__ = "ranking"
@@ -71,7 +76,9 @@ class Ranking(Base):
         CheckConstraint("strength IS NULL OR strength BETWEEN 1 AND 4", name="strength_between_1_and_4"),
         Index("ix_ranking_project_id_id", "project_id", "id"),
         Index("ix_ranking_rater_id_id", "rater_id", "id"),
+        Index("ix_ranking_rater_day", "rater_id", "project_id", "created_at", postgresql_include=["seconds"]),
         Index("ix_ranking_comparison_id", "comparison_id"),
+        Index("ix_ranking_edited_id", "edited_id", postgresql_where=text("edited_id IS NOT NULL")),
     )
 
     id: Mapped[Key]
@@ -91,9 +98,13 @@ class Ranking(Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(default=dict)
     flags: Mapped[dict[str, Any]] = mapped_column(default=dict)
     note: Mapped[str] = mapped_column(default="")
+    reasons: Mapped[list[str]] = mapped_column(default=list, server_default="[]")
+    likert: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    edited_id: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
     shown_order: Mapped[list[int]]
     seconds: Mapped[float]
     is_simulated: Mapped[bool] = mapped_column(default=False)
     is_imported: Mapped[bool] = mapped_column(default=False)
     is_late: Mapped[bool] = mapped_column(default=False)
+    is_too_fast: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[Now]

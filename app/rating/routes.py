@@ -9,12 +9,15 @@ from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import select
 
 from app.errors import Invalid
+from app.guidelines.reading import reading_of
 from app.projects.deps import Rater
 from app.projects.models import Project
 from app.prompts.models import Comparison, Prompt
-from app.rating import desk, leases, service
+from app.rating import care, desk, leases, questions, reports, service
 from app.rating.answers import Answer
 from app.rating.models import Assignment
+from app.rating.warnings import labels_of
+from app.teaching.gate import standing_of
 from app.web import FormFields, SessionDep, is_htmx, redirect, render
 
 router = APIRouter(prefix="/projects/{slug}", tags=["rating"])
@@ -37,6 +40,12 @@ def take_next(member: Rater, request: Request, session: SessionDep) -> Response:
     return _after(request, session, member, assignment)
 
 
+@router.post("/rate/ahead", response_class=HTMLResponse)
+def take_ahead(member: Rater, request: Request, session: SessionDep) -> Response:
+    """The desk as it will be after the comparison in hand, to be shown without waiting; empty when nothing follows."""
+    return _ahead(request, session, member)
+
+
 @router.post("/rate/{assignment_id}", response_class=HTMLResponse)
 def submit(member: Rater, assignment_id: int, request: Request, session: SessionDep, fields: FormFields) -> Response:
     """Store a ranking and show the next comparison."""
@@ -50,23 +59,16 @@ def submit(member: Rater, assignment_id: int, request: Request, session: Session
     )
     notice = "Saved." if recorded.ranking.standing == "counted" else "Saved, as an extra ranking: others were first."
     following = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    if fields.get("shown") == ["next"]:  # The browser shows what it took ahead; its lease was renewed just now.
+        return _ahead(request, session, member, headers={"X-Attune-Notice": notice})
     return _after(request, session, member, following, notice=notice)
 
 
 @router.post("/rate/{assignment_id}/draft", status_code=204)
 def draft(member: Rater, assignment_id: int, session: SessionDep, fields: FormFields) -> Response:
     """Keep what has been chosen so far."""
-    answer = answer_of(fields, member.project)
-    values = {
-        "ranks": answer.ranks,
-        "all_bad": answer.all_bad,
-        "strength": answer.strength,
-        "attributes": answer.attributes,
-        "flags": answer.flags,
-        "note": answer.note,
-    }
-
-    service.save_draft(session, member.project, assignment_id, rater_id=member.person.id, draft=values)
+    draft = answer_of(fields, member.project).draft
+    service.save_draft(session, member.project, assignment_id, rater_id=member.person.id, draft=draft)
     return Response(status_code=204)
 
 
@@ -137,7 +139,6 @@ def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:
         if any(one(f"attribute-{attribute['key']}-{place}") for place in range(len(ranks)))
     }
     flags = {str(place): fields[f"flags-{place}"] for place in range(9) if fields.get(f"flags-{place}")}
-    seconds = one("seconds")
     return Answer(
         ranks=ranks,
         all_bad=all_bad,
@@ -145,8 +146,19 @@ def answer_of(fields: dict[str, list[str]], project: Project) -> Answer:
         attributes=attributes,
         flags=flags,
         note="\n".join(fields.get("note", [""])).replace("\r\n", "\n"),
-        seconds=float(seconds) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", seconds) else None,
+        edit=one("edit").replace("\r\n", "\n"),
+        reasons=fields.get("reasons", []),
+        likert=[
+            _number(one(f"likert-{place}"), f"likert-{place}", of="a mark is a number from 1 to 7")
+            for place in range(len(ranks))
+        ],
+        seconds=_seconds(one("seconds")),
+        shown_seconds=_seconds(one("shown_seconds")),
     )
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) else None
 
 
 def _num_places(fields: dict[str, list[str]]) -> int:
@@ -167,11 +179,11 @@ def _choice(choice: str) -> tuple[list[int | None], int | None, bool]:
     raise Invalid("Choose one of the answers.", field="choice")
 
 
-def _number(text: str, name: str) -> int | None:
+def _number(text: str, name: str, *, of: str = "a rank is a number from 1 to 9") -> int | None:
     if text == "":
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 2:
-        raise Invalid(f"{name}: a rank is a number from 1 to 9.", field=name)
+        raise Invalid(f"{name}: {of}.", field=name)
     return int(text)
 
 
@@ -182,6 +194,23 @@ def _key(fields: dict[str, list[str]]) -> uuid.UUID:
         raise Invalid(
             "This form is incomplete. Reload the page: your draft is kept.", field="idempotency_key"
         ) from None
+
+
+def _ahead(request: Request, session: SessionDep, member: Rater, *, headers: dict[str, str] | None = None) -> Response:
+    following = None
+    if desk.unread_guideline(session, member.project, rater_id=member.person.id) is None:
+        following = leases.take_ahead(session, member.project, rater_id=member.person.id)
+    if following is None:
+        return Response(status_code=204, headers=headers)
+    answer = _desk(request, session, member, following, fragment=True, is_ahead=True)
+    answer.headers.update(headers or {})
+    return answer
+
+
+def go_on_after(request: Request, session: SessionDep, member: Rater, *, notice: str) -> Response:
+    """The next comparison, after this one has left the rater's hands."""
+    following = leases.next_assignment(session, member.project, rater_id=member.person.id)
+    return _after(request, session, member, following, notice=notice)
 
 
 def _after(
@@ -201,10 +230,11 @@ def _desk(
     *,
     fragment: bool = False,
     notice: str = "",
+    is_ahead: bool = False,
 ) -> HTMLResponse:
     project, rater_id = member.project, member.person.id
     newest, is_read = desk.newest_guideline(session, project, rater_id=rater_id)
-    shown, guideline = None, None
+    shown, guideline, day = None, None, care.today(session, project, rater_id=rater_id)
     if assignment is not None and is_read:
         shown, guideline = desk.desk_of(session, assignment), desk.guideline_of(session, assignment)
     template = "rating/_desk.html" if fragment else "rating/page.html"
@@ -215,8 +245,24 @@ def _desk(
         desk=shown,
         guideline=guideline or newest,
         unread=None if is_read else newest,
+        standing=standing_of(session, project, rater_id=rater_id),
+        reading=None if is_read else reading_of(session, project, person_id=rater_id),
         notice=notice,
-        num_today=service.num_today(session, project, rater_id=rater_id),
+        num_today=day.num_ranked + is_ahead,
+        active_seconds=int(day.active_seconds),
+        warnings=labels_of(project, shown.warnings) if shown else [],
+        rest="" if shown or not is_read else care.why_rest(session, project, rater_id=rater_id),
+        num_left=_num_left(session, member, num_ranked=day.num_ranked, is_ahead=is_ahead),
         skip_reasons=leases.SKIP_REASONS,
+        report_reasons=reports.REASONS,
+        num_answers=questions.num_answers(session, project, rater_id=rater_id),
         is_waiting=fragment,
     )
+
+
+def _num_left(session: SessionDep, member: Rater, *, num_ranked: int, is_ahead: bool) -> int | None:
+    """What is left for this rater today; without the comparison in hand, for the desk that will follow it."""
+    left = leases.num_left(session, member.project, rater_id=member.person.id)
+    if most := member.project.max_rankings_per_day:
+        left = max(0, min(left if left is not None else most, most - num_ranked))
+    return left if left is None else left - is_ahead

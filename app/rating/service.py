@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 from app.accounts.models import Person
 from app.errors import Conflict, Invalid, NotFound
 from app.projects.models import Project
-from app.prompts.models import Comparison, ComparisonResponse
-from app.rating.answers import Answer, by_response, check_answer
-from app.rating.leases import get_assignment
+from app.prompts.models import Comparison, ComparisonResponse, Response
+from app.prompts.service import add_response
+from app.rating.answers import MAX_EDIT_BYTES, Answer, bare, by_response, check_answer
+from app.rating.leases import get_assignment, take_turn
 from app.rating.models import Assignment, Ranking
+from app.rating.pace import is_too_fast
 from app.training.service import request_if_due
 
-MAX_DRAFT_BYTES = 20_000
+MAX_DRAFT_BYTES = 20_000  # Apart from an edited response, which has a bound of its own.
 NUM_RECENT = 30
 
 
@@ -50,6 +52,7 @@ def record_ranking(
         Invalid: the answer does not fit the comparison, or the key was used for another answer.
         Conflict: the comparison has been ranked already, with another form.
     """
+    take_turn(session, project, rater.id)
     assignment, response_ids, elapsed = _locked(session, project, assignment_id, rater_id=rater.id)
     checked = check_answer(answer, project, k=len(response_ids))
     if idempotency_key != assignment.idempotency_key or assignment.state in {"ranked", "skipped"}:
@@ -74,10 +77,14 @@ def record_ranking(
         attributes={name: by_response(values, response_ids) for name, values in checked.attributes.items()},
         flags={str(response_ids[int(place)]): names for place, names in checked.flags.items()},
         note=checked.note,
+        edited_id=_edited(session, rater, checked, response_ids),
+        reasons=checked.reasons,
+        likert=by_response(checked.likert, response_ids) if checked.likert else {},
         shown_order=assignment.shown_order,
         seconds=_seconds(elapsed, checked.seconds),
         is_simulated=rater.is_simulated,
         is_late=is_late,
+        is_too_fast=previous.is_too_fast if previous else _is_too_fast(session, rater, assignment, elapsed, checked),
     )
     session.add(ranking)
     assignment.state, assignment.draft, assignment.ranked_at = "ranked", None, func.now()
@@ -89,7 +96,9 @@ def record_ranking(
 
 def save_draft(session: Session, project: Project, assignment_id: int, *, rater_id: int, draft: dict[str, Any]) -> None:
     """Keep what has been chosen so far, so that a reload finds it. Who is at work keeps the lease."""
-    if len(json.dumps(draft).encode()) > MAX_DRAFT_BYTES or "\\u0000" in json.dumps(draft):
+    if len(str(draft.get("edit", "")).encode(errors="replace")) > MAX_EDIT_BYTES:
+        raise Invalid(f"The edited response may have {MAX_EDIT_BYTES:,} bytes. Shorten it.", field="edit")
+    if len(json.dumps({**draft, "edit": ""}).encode()) > MAX_DRAFT_BYTES or "\\u0000" in json.dumps(draft):
         raise Invalid(f"A draft may have {MAX_DRAFT_BYTES:,} bytes, and no NUL character.", field="draft")
     mine = update(Assignment).where(
         Assignment.id == assignment_id,
@@ -109,6 +118,7 @@ def undo_last(session: Session, project: Project, *, rater_id: int, assignment_i
     Raises:
         NotFound: there is nothing to undo.
     """
+    take_turn(session, project, rater_id)
     ranked = select(Assignment).where(
         Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.state == "ranked"
     )
@@ -121,7 +131,8 @@ def undo_last(session: Session, project: Project, *, rater_id: int, assignment_i
     assert last is not None
     assignment.state = "reopened"
     assignment.idempotency_key = uuid.uuid4()
-    assignment.draft = draft_of(last, _shown_response_ids(session, assignment))
+    edit = session.get_one(Response, last.edited_id).text if last.edited_id else ""
+    assignment.draft = draft_of(last, _shown_response_ids(session, assignment), edit=edit)
     session.flush()
     return assignment
 
@@ -132,6 +143,7 @@ def leave_as_it_was(session: Session, project: Project, assignment_id: int, *, r
     Raises:
         NotFound: no such comparison was given to this rater. Conflict: no ranking of it is being corrected.
     """
+    take_turn(session, project, rater_id)
     assignment = get_assignment(session, project, assignment_id, rater_id=rater_id)
     if assignment.state == "ranked":
         return
@@ -140,7 +152,7 @@ def leave_as_it_was(session: Session, project: Project, assignment_id: int, *, r
         raise Conflict("You are not correcting a ranking of this comparison. Nothing was changed.")
 
 
-def draft_of(ranking: Ranking, response_ids: list[int]) -> dict[str, Any]:
+def draft_of(ranking: Ranking, response_ids: list[int], *, edit: str = "") -> dict[str, Any]:
     """A ranking as the form's draft, in shown order."""
     return {
         "ranks": [ranking.ranks.get(str(i)) for i in response_ids],
@@ -149,6 +161,9 @@ def draft_of(ranking: Ranking, response_ids: list[int]) -> dict[str, Any]:
         "attributes": {name: [values.get(str(i)) for i in response_ids] for name, values in ranking.attributes.items()},
         "flags": {str(place): ranking.flags[str(i)] for place, i in enumerate(response_ids) if str(i) in ranking.flags},
         "note": ranking.note,
+        "edit": edit,
+        "reasons": ranking.reasons,
+        "likert": [ranking.likert.get(str(i)) for i in response_ids],
     }
 
 
@@ -161,15 +176,6 @@ def recent_rankings(session: Session, project: Project, *, rater_id: int, limit:
         .where(~select(newer.c.id).where(newer.c.supersedes_id == Ranking.id).exists())
     )
     return list(session.scalars(query.order_by(Ranking.id.desc()).limit(limit)))
-
-
-def num_today(session: Session, project: Project, *, rater_id: int) -> int:
-    """Comparisons that this rater ranked since midnight UTC."""
-    today = func.date_trunc("day", func.now())
-    query = select(func.count()).where(
-        Assignment.rater_id == rater_id, Assignment.project_id == project.id, Assignment.ranked_at >= today
-    )
-    return session.scalar(query) or 0
 
 
 def _locked(
@@ -188,6 +194,20 @@ def _locked(
     if row is None:
         raise NotFound("This comparison was not given to you.")
     return row.Assignment, [row.canonical[position] for position in row.Assignment.shown_order], float(row.elapsed)
+
+
+def _edited(session: Session, rater: Person, answer: Answer, response_ids: list[int]) -> int | None:
+    """The edited text as a response of this rater's; None where it is a shown response as it was.
+
+    Of any response, not of the best alone: a field that was filled from one and left so is no edit of another.
+    """
+    if not answer.edit:
+        return None
+    shown = session.scalars(select(Response).where(Response.id.in_(response_ids))).all()
+    if any(bare(response.text) == answer.edit for response in shown):
+        return None
+    prompt_id, name = shown[0].prompt_id, rater.pseudonym
+    return add_response(session, prompt_id, answer.edit, origin="edited", source=name, written_by_id=rater.id)[0]
 
 
 def _replayed(session: Session, idempotency_key: uuid.UUID, answer: Answer, rater: Person) -> Recorded:
@@ -227,6 +247,12 @@ def _shown_response_ids(session: Session, assignment: Assignment) -> list[int]:
 def _current(session: Session, assignment_id: int) -> Ranking | None:
     query = select(Ranking).where(Ranking.assignment_id == assignment_id)
     return session.scalar(query.order_by(Ranking.revision.desc()).limit(1))
+
+
+def _is_too_fast(session: Session, rater: Person, assignment: Assignment, elapsed: float, answer: Answer) -> bool:
+    """By the clock, not by active time: who reads moves nothing. A correction keeps the mark of what it corrects."""
+    shown = elapsed if answer.shown_seconds is None else min(elapsed, answer.shown_seconds)
+    return not rater.is_simulated and is_too_fast(session, assignment.comparison_id, seconds=shown)
 
 
 def _seconds(elapsed: float, claimed: float | None) -> float:

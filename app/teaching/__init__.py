@@ -1,0 +1,1 @@
+"""Practice comparisons, the quiz before the first comparison, and who has done both."""
