@@ -1,4 +1,4 @@
-// The rater's desk: keys, the order in words, drafts. It only writes into the form's own inputs and lets htmx send it.
+// The rater's desk: what keys do here, the order in words, drafts. It only writes into the form's own inputs and lets htmx send it.
 
 const LETTERS = "ABCDEFGHI";
 const DRAFT_DELAY = 600;
@@ -86,6 +86,7 @@ function show() {
     const output = form().querySelector(`[data-rank-of="${place}"]`);
     if (output) output.textContent = rank === null ? "" : `#${rank}`;
   });
+  document.dispatchEvent(new CustomEvent("attune:ranks"));
 }
 
 function changed() {
@@ -95,120 +96,76 @@ function changed() {
   draftTimer = window.setTimeout(() => saveDraft(draftOf), DRAFT_DELAY);
 }
 
+// A form that was taken ahead may be of an earlier session than the page.
+function draftFields(draftOf) {
+  const fields = new URLSearchParams(new FormData(draftOf));
+  fields.set("csrf_token", token());
+  return fields;
+}
+
 async function saveDraft(draftOf) {
   draftTimer = 0;
-  if (!draftOf.isConnected) return;
+  if (!draftOf.isConnected || !draftOf.dataset.draft) return; // Practice keeps no drafts.
   const state = document.querySelector("[data-save-state]");
   if (state) state.textContent = "· saving…";
   try {
-    const answer = await fetch(draftOf.dataset.draft, { method: "POST", body: new URLSearchParams(new FormData(draftOf)) });
+    const answer = await sendSafely(() => fetch(draftOf.dataset.draft, { method: "POST", body: draftFields(draftOf) }));
+    if (answer.ok) document.dispatchEvent(new CustomEvent("attune:draft-saved"));
     if (state) state.textContent = answer.ok ? "· draft saved" : "· draft not saved";
   } catch {
     if (state) state.textContent = "· offline, draft not saved";
   }
 }
 
-function digit(key) {
-  const pair = form().querySelector(`input[name="choice"][data-digit="${key.toLowerCase()}"]`);
-  if (form().hasAttribute("data-pair")) {
-    if (!pair) return false;
-    pair.checked = true;
-    changed();
-    return true;
-  }
-  if (key === "0" && cards().length === 2 && form().hasAttribute("data-ties")) {
-    cards().forEach((_, place) => setRank(place, 1));
-    return true;
-  }
+// Steps of a pair are pressed themselves (data-command); here are the ranks of an order.
+onCommand("rank", (rank) => {
+  if (!form() || form().hasAttribute("data-pair") || rank > cards().length) return false;
   const card = currentCard() ?? cards()[Math.max(0, ranks().indexOf(null))];
-  if (!card || Number(key) < 1 || Number(key) > cards().length) return false;
-  giveRank(Number(card.dataset.place), Number(key));
-  return true;
+  return giveRank(Number(card.dataset.place), rank);
+});
+onCommand("tie", () => {
+  if (!form()?.hasAttribute("data-ties") || cards().length !== 2) return false;
+  return cards().forEach((_, place) => setRank(place, 1));
+});
+onCommand("response", (number) => {
+  if (number > cards().length) return false;
+  return goTo(number - 1);
+});
+for (const [name, step] of [["previous", -1], ["next", 1]]) {
+  onCommand(name, () => {
+    if (!form()) return false;
+    const card = currentCard();
+    const from = card ? Number(card.dataset.place) : -1;
+    return goTo((from + step + cards().length) % cards().length);
+  });
 }
-
-function toggle(selector) {
-  const details = document.querySelector(selector);
-  if (!details) return false;
-  details.open = !details.open;
-  if (details.open) (details.querySelector("textarea, input, .prose") ?? details).focus?.();
-  return true;
+for (const [name, step] of [["move_up", -1], ["move_down", 1]]) {
+  onCommand(name, () => {
+    const card = currentCard();
+    return card ? move(Number(card.dataset.place), step) : false;
+  });
 }
-
-function click(selector) {
-  const button = document.querySelector(selector);
+onCommand("send-from-text", (target) => {
+  const button = form() && !target.closest(".skip, .report, .ask") && document.querySelector("[data-submit]");
   button?.click();
   return Boolean(button);
-}
-
-// A letter that names a response goes to it; with Shift it is always the command (G: guidelines).
-function single(key, shifted) {
-  if (key === "z" || key === "Backspace") return click('[data-key="z"]');
-  if (key === "?") return click("[data-open]");
-  if (!form()) return key === "Enter" && click('[data-key="Enter"]');
-  const place = LETTERS.toLowerCase().indexOf(key);
-  if (!shifted && key.length === 1 && place >= 0 && place < cards().length) {
-    goTo(place);
-    return true;
-  }
-  if (key === "Enter") return click("[data-submit]");
-  if (/^[0-9]$/.test(key)) return digit(key);
-  if (key === "x" && form().hasAttribute("data-pair")) return digit("x");
-  if (key === "x") return click('input[name="all_bad"]');
-  if (key === "s") return toggle(".skip");
-  if (key === "l") return click('[data-key="l"]');
-  if (key === "n") return toggle(".note");
-  if (key === "g") return toggle("[data-guideline]");
-  return false;
-}
-
-function keysAreOff() {
-  return localStorage.getItem("attune.keys") === "off";
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
-  if (event.ctrlKey || event.metaKey) {
-    if (event.key === "Enter" && form() && !event.target.closest(".skip, dialog")) click("[data-submit]");
-    return;
-  }
-  const inText = event.target.closest("textarea, input:not([type=radio]):not([type=checkbox]), select, dialog");
-  if (inText) return;
-  const card = currentCard();
-  if (event.altKey) {
-    if (card && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
-      event.preventDefault();
-      move(Number(card.dataset.place), event.key === "ArrowUp" ? -1 : 1);
-    }
-    return;
-  }
-  if (event.target.closest("button, a, summary") && event.key === "Enter") return;
-  if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && event.target.type !== "radio") {
-    const step = event.key === "ArrowRight" ? 1 : -1;
-    const from = card ? Number(card.dataset.place) : -1;
-    if (form()) goTo((from + step + cards().length) % cards().length);
-    return;
-  }
-  if (keysAreOff() && event.key !== "Enter") return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (single(key, event.shiftKey)) event.preventDefault();
 });
 
 document.addEventListener("click", (event) => {
-  const opener = event.target.closest("[data-open]");
-  if (opener) document.getElementById(opener.dataset.open).showModal();
   const mover = event.target.closest("[data-move]");
   if (mover) move(Number(mover.closest(".response").dataset.place), Number(mover.dataset.move));
 });
 
 // What is opened below the responses must not stay behind the bar.
 document.addEventListener("toggle", (event) => {
-  if (event.target.open && event.target.matches(".guideline, .skip")) event.target.scrollIntoView({ block: "nearest" });
+  if (event.target.open && event.target.matches(".skip, .report, .ask")) event.target.scrollIntoView({ block: "nearest" });
 }, true);
 
 document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-keys-off]")) localStorage.setItem("attune.keys", event.target.checked ? "off" : "on");
   if (event.target.form?.id === "comparison") changed();
 });
+
+document.addEventListener("attune:signed-in", () => form() && changed());
 
 document.addEventListener("focusin", (event) => {
   const card = event.target.closest(".response");
@@ -225,14 +182,34 @@ for (const kind of ["keydown", "pointermove", "scroll", "focus"]) {
 }
 window.setInterval(() => {
   if (document.visibilityState === "visible" && Date.now() - lastInput < IDLE_MS) activeMs += 1000;
-  const seconds = form()?.querySelector('input[name="seconds"]');
-  if (seconds) seconds.value = (activeMs / 1000).toFixed(1);
+  writeSeconds();
 }, 1000);
+
+function writeSeconds() {
+  const seconds = form()?.querySelector('input[name="seconds"]');
+  if (!seconds) return;
+  seconds.value = (activeMs / 1000).toFixed(1);
+  const shown = form().elements.shown_seconds;
+  if (shown) shown.value = shownSeconds().toFixed(1);
+  sessionStorage.setItem(timeName("active"), String(activeMs));
+}
+
+// By the key with which it will be sent: kept over a reload and a refusal, and begun anew for a correction.
+function timeName(kind) {
+  return `attune.${kind}.${form()?.elements.idempotency_key.value}`;
+}
+
+// By the clock, since it was first shown: who reads need not move anything.
+function shownSeconds() {
+  const since = Number(sessionStorage.getItem(timeName("shown")) ?? Date.now());
+  sessionStorage.setItem(timeName("shown"), String(since));
+  return (Date.now() - since) / 1000;
+}
 
 // What was chosen a moment before the page goes away is kept too.
 window.addEventListener("pagehide", () => {
   const left = form();
-  if (left && draftTimer) navigator.sendBeacon(left.dataset.draft, new URLSearchParams(new FormData(left)));
+  if (left?.dataset.draft && draftTimer) navigator.sendBeacon(left.dataset.draft, draftFields(left));
 });
 
 // A refusal fills the notices and leaves the desk, the focus and the clock as they are.
@@ -241,19 +218,21 @@ function begin() {
   if (desk === begunOn) return;
   const isNext = begunOn !== null;
   begunOn = desk;
-  activeMs = 0;
+  activeMs = Number(sessionStorage.getItem(timeName("active")) ?? 0);
+  writeSeconds();
   show();
   // The heading is announced; the first response without a rank is marked, because digits go to it.
   if (form() && !form().hasAttribute("data-pair")) mark(cards()[Math.max(0, ranks().indexOf(null))]);
   document.querySelector("[data-focus]")?.focus({ preventScroll: true });
   if (isNext) window.scrollTo(0, 0);
-  const off = document.querySelector("[data-keys-off]");
-  if (off) off.checked = keysAreOff();
 }
 
-document.addEventListener("htmx:before:request", () => {
-  window.clearTimeout(draftTimer);
-  draftTimer = 0;
-});
+for (const kind of ["htmx:before:request", "attune:leaving"]) {
+  document.addEventListener(kind, () => {
+    window.clearTimeout(draftTimer);
+    draftTimer = 0;
+  });
+}
 document.addEventListener("htmx:after:swap", begin);
+document.addEventListener("attune:desk", begin);
 begin();
