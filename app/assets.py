@@ -5,6 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
+SCREENS = STATIC.parent / "docs" / "screens"
+"""Pictures of the pages; the manual shows those of the documentation, as `screens/NAME.png`."""
 
 
 @lru_cache(maxsize=256)
@@ -14,5 +16,6 @@ def url(name: str) -> str:
     Raises:
         FileNotFoundError: no such file; browser libraries come with `make run` or `python bootstrap.py`.
     """
-    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()
+    file = SCREENS / name.removeprefix("screens/") if name.startswith("screens/") else STATIC / name
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f"/static/{name}?v={digest[:12]}"

@@ -202,9 +202,9 @@ def import_file(
 def export(
     project: Annotated[str, typer.Option(help="The project's slug.")],
     out: Path,
-    what: Annotated[str, typer.Option(help="rankings or preferences.")] = "rankings",
+    what: Annotated[str, typer.Option(help="rankings, preferences or demonstrations.")] = "rankings",
 ) -> None:
-    """Export rankings or preferences to a .jsonl, .csv or .parquet file."""
+    """Export rankings, preferences or demonstrations to a .jsonl, .csv or .parquet file."""
     from app.exchange.commands import export_to_file
 
     num_bytes = export_to_file(_engine(), slug=project, out=out, what=what)

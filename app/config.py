@@ -47,7 +47,15 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(262_144, ge=1024, description="Largest body of an ordinary request.")
     max_import_bytes: int = Field(1_073_741_824, ge=1024, description="Largest file that may be imported.")
     metrics_token: str = Field("", description="Bearer token for /metrics; empty allows loopback clients only.")
-    sampler_url: str = Field("", description="OpenAI-compatible address of the sampler, for live text.")
+    sampler_url: str = Field(
+        "",
+        description="Address of the sampler that speaks for this installation's policies in chats, up to and including `/v1`.",
+    )
+    sampler_key: str = Field("", description="Bearer token that the sampler asks for; empty asks for none.")
+    endpoint_origins: list[str] = Field(
+        [],
+        description="Origins, such as `https://models.example.org`, at which operators may register models for chat.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
     trainer_command: str = Field(
         "", description="Command that starts a trainer, such as `accelerate launch`; empty means this Python."

@@ -38,7 +38,8 @@ async def answer(request: Request, status: int, message: str, *, field: str | No
         body = {"error": {"status": status, "message": message, "field": field}}
         return JSONResponse(body, status_code=status, headers=headers)
     if is_htmx(request):
-        response: Response = render(request, "_error.html", status=status, message=message, field=field)
+        refused = _refused(request, status)
+        response: Response = render(request, "_error.html", status=status, message=message, refused=refused)
         response.headers.update({"HX-Retarget": "#notices", "HX-Reswap": "innerHTML", **headers})
         return response
     title = HTTPStatus(status).phrase
@@ -46,6 +47,13 @@ async def answer(request: Request, status: int, message: str, *, field: str | No
     response = render(request, "error.html", status=status, title=title, message=message, typed=typed)
     response.headers.update(headers)
     return response
+
+
+def _refused(request: Request, status: int) -> str:
+    """What `static/js/again.js` can mend: nobody is signed in any more, or the form is perhaps of an earlier session."""
+    if status == HTTPStatus.UNAUTHORIZED and getattr(request.state, "caller", None) is None:
+        return "signed out"
+    return "forbidden" if status == HTTPStatus.FORBIDDEN else ""
 
 
 def wants_json(request: Request) -> bool:
@@ -97,7 +105,7 @@ def _lower(detail: object) -> str:
 
 
 async def _database_away(request: Request, error: Exception) -> Response:
-    log.warning("The database did not answer: %s", type(error).__name__)
+    log.warning("The database did not answer: %s: %s", type(error).__name__, getattr(error, "orig", error))
     sentence = "The database does not answer just now. Nothing was stored; what you typed is kept. Try again shortly."
     return await answer(request, 503, sentence)
 

@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = make_engine(settings)
+    app.mount("/static/screens", StaticFiles(directory=assets.SCREENS), name="screens")
     app.mount("/static", StaticFiles(directory=assets.STATIC), name="static")
     for router in slices.routers():
         app.include_router(router, dependencies=[Depends(check_csrf)])

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -43,14 +44,16 @@ def up(*, port: int = 8000, model: str | None = None, demo: bool = True, console
     with only_instance(settings.data_dir):
         _refuse_full_disk(settings.data_dir)
         servers = start_servers(settings)
-        settings = settings_with(settings, servers, port=port)
+        sampler_port = 0 if settings.sampler_url else free_port()
+        settings = settings_with(settings, servers, port=port, sampler_port=sampler_port)
         say = _speaker(console)
         try:
             say("Bringing the database up to date")
             migrations.upgrade(settings.database_url)
             if demo:
                 _seed_once(settings, model=model, say=say)
-            supervisor = Supervisor(children(port), log_dir=settings.data_dir / "logs", say=say)
+            started = children(port, sampler_port=sampler_port)
+            supervisor = Supervisor(started, log_dir=settings.data_dir / "logs", say=say)
             _serve(supervisor, settings, servers, console=console)
         finally:
             stop_servers(servers)
@@ -72,18 +75,29 @@ def stop_servers(servers: Servers) -> None:
         servers.postgres.stop()
 
 
-def settings_with(settings: Settings, servers: Servers, *, port: int) -> Settings:
+def settings_with(settings: Settings, servers: Servers, *, port: int, sampler_port: int = 0) -> Settings:
     """The settings that this and all child processes use; children read them from the environment."""
     os.environ["DATABASE_URL"] = settings.database_url or (servers.postgres.url() if servers.postgres else "")
     os.environ["REDIS_URL"] = settings.redis_url or (servers.valkey.url if servers.valkey else "")
     os.environ["ATTUNE_DATA_DIR"] = str(settings.data_dir.resolve())
     os.environ.setdefault("ATTUNE_PUBLIC_URL", f"http://127.0.0.1:{port}")
+    if sampler_port:
+        os.environ["ATTUNE_SAMPLER_URL"] = f"http://127.0.0.1:{sampler_port}/v1"
+        os.environ["ATTUNE_SAMPLER_KEY"] = secrets.token_urlsafe(32)
     get_settings.cache_clear()
     return get_settings()
 
 
-def children(port: int) -> list[Child]:
-    """Attune's own processes, in the order in which they start and stop."""
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def children(port: int, *, sampler_port: int = 0) -> list[Child]:
+    """Attune's own processes, in the order in which they start and stop; no sampler where another one is named."""
     python = [sys.executable, "-m"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair", "-c", "1", "-l", "warning"]
     celery = [*python, "celery", "-A", "worker.celery_app", "worker", *quiet]
@@ -91,6 +105,7 @@ def children(port: int) -> list[Child]:
     return [
         Child("web", [*web, "--no-server-header", "--no-access-log", "--timeout-graceful-shutdown", "5"]),
         Child("clock", [*python, "worker.clock"]),
+        *([Child("sampler", [*python, "worker.sampler", "--port", str(sampler_port)])] if sampler_port else []),
         Child("light", [*celery, "-Q", "cpu", "-n", "light@%h"]),
         Child("trainer", [*celery, "-Q", "gpu", "-n", "trainer@%h"]),
     ]

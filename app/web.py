@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import assets, texts
 from app.config import Settings
+from app.keys import keymap_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +46,12 @@ async def form_fields(request: Request) -> dict[str, list[str]]:
 FormFields = Annotated[dict[str, list[str]], Depends(form_fields)]
 
 
+@jinja2.pass_context
+def _kbd(context: jinja2.runtime.Context, command: str, num_responses: int = 0) -> str:
+    """`{{ kbd("skip") }}`: the reader's key for a command, as a hint."""
+    return texts.kbd(context["keymap"].hint(command, num_responses=num_responses))
+
+
 @lru_cache
 def templates() -> jinja2.Environment:
     """The template environment: autoescaping, and undefined variables are errors."""
@@ -56,16 +63,17 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals.update(asset=assets.url, now=lambda: dt.datetime.now(dt.UTC))
+    environment.globals.update(asset=assets.url, now=lambda: dt.datetime.now(dt.UTC), kbd=_kbd)
     environment.filters.update(markdown=texts.markdown, ticked=texts.ticked)
     environment.filters.update(ago=texts.ago, number=texts.number, percent=texts.percent)
     return environment
 
 
 def render(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page or fragment. Every template also sees `request`, `caller` (or None), `csrf_token` and `is_htmx`."""
+    """A page or fragment. Every template also sees `request`, `caller` (or None), `keymap`, `csrf_token` and `is_htmx`."""
     caller = getattr(request.state, "caller", None)
-    context = {"member": getattr(request.state, "member", None), **context}
+    keymap = keymap_of(caller.person.preferences if caller else None)
+    context = {"member": getattr(request.state, "member", None), "keymap": keymap, **context}
     html = (
         templates()
         .get_template(template)

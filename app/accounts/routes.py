@@ -1,5 +1,6 @@
 """Signing in and out, one-time links, and the account page."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -13,8 +14,9 @@ from app.accounts.deps import Anyone, InPerson, SignedIn, cookie_name
 from app.accounts.models import ApiToken, OneTimeLink, Person, SignInSession
 from app.db import Base
 from app.errors import NotFound
+from app.keys import BY_NAME, GROUPS, Keymap, clean_keymap, keymap_of
 from app.security import client_address
-from app.web import SessionDep, redirect, render, safe_path, settings_of
+from app.web import FormFields, SessionDep, is_htmx, redirect, render, safe_path, settings_of
 
 router = APIRouter(tags=["accounts"])
 Text = Annotated[str, Form()]
@@ -45,11 +47,11 @@ def sign_in(
 
 @router.post("/sign-out")
 def sign_out(_caller: SignedIn, request: Request, session: SessionDep) -> Response:
-    """End this session; the browser forgets what it kept."""
+    """End this session; the browser forgets its pages, and `static/js/attune.js` what it kept but unsent rankings."""
     service.end_session(session, request.cookies.get(cookie_name(request), ""))
     response = redirect("/sign-in")
     response.delete_cookie(cookie_name(request), path="/", secure=settings_of(request).secure_cookies, httponly=True)
-    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    response.headers["Clear-Site-Data"] = '"cache"'
     return response
 
 
@@ -116,6 +118,38 @@ def change_name(caller: InPerson, session: SessionDep, name: Text = "") -> Respo
     """Be called something else."""
     session.get_one(Person, caller.person.id).name = service.clean_name(name)
     return redirect("/account")
+
+
+@router.get("/account/keys", response_class=HTMLResponse)
+def keys_page(_caller: InPerson, request: Request) -> Response:
+    """Which key does what at the desk."""
+    return render(request, "accounts/keys.html", groups=GROUPS)
+
+
+@router.post("/account/keys")
+def change_keys(caller: InPerson, session: SessionDep, fields: FormFields) -> Response:
+    """Have these keys; a command that the form does not name gets its usual ones."""
+    wanted = {name: fields[name][-1].split() for name in BY_NAME if name in fields}
+    single_keys = keymap_of(caller.person.preferences).single_keys
+    service.set_keymap(session, caller.person.id, clean_keymap(wanted, single_keys=single_keys))
+    return redirect("/account/keys")
+
+
+@router.post("/account/keys/reset")
+def reset_keys(caller: InPerson, session: SessionDep) -> Response:
+    """Have the usual keys again."""
+    service.set_keymap(session, caller.person.id, Keymap())
+    return redirect("/account/keys")
+
+
+@router.post("/account/keys/single", response_class=HTMLResponse)
+def switch_single_keys(caller: InPerson, request: Request, session: SessionDep, single_keys: Text = "") -> Response:
+    """Switch all keys that are single characters on or off."""
+    keymap = replace(keymap_of(caller.person.preferences), single_keys=single_keys == "on")
+    service.set_keymap(session, caller.person.id, keymap)
+    if is_htmx(request):
+        return render(request, "accounts/_single_keys.html", keymap=keymap)
+    return redirect("/account/keys")
 
 
 @router.post("/account/tokens", response_class=HTMLResponse)

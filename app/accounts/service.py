@@ -17,6 +17,7 @@ from app.accounts.models import ApiToken, OneTimeLink, Person, SignInSession
 from app.accounts.passwords import check_password_rules
 from app.config import Settings
 from app.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn
+from app.keys import Keymap
 
 SEEN_EVERY = dt.timedelta(seconds=60)
 MAX_SESSIONS = 20
@@ -62,6 +63,12 @@ def clean_name(name: str) -> str:
     if not 1 <= len(cleaned) <= 100 or not cleaned.isprintable():
         raise Invalid("A name needs 1 to 100 printable characters.", field="name")
     return cleaned
+
+
+def set_keymap(session: Session, person_id: int, keymap: Keymap) -> None:
+    """The keys that this person uses from now on; other preferences stay as they are."""
+    mine = update(Person).where(Person.id == person_id).execution_options(synchronize_session=False)
+    session.execute(mine.values(preferences=Person.preferences.concat(keymap.stored)))
 
 
 def create_person(

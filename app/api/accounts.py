@@ -10,6 +10,7 @@ from app.accounts import service
 from app.accounts.deps import InPerson, SignedIn, SiteAdmin
 from app.accounts.models import ApiToken
 from app.api.shapes import Answer, Body
+from app.keys import COMMANDS, Keymap, clean_keymap, keymap_of
 from app.projects.models import Role
 from app.web import SessionDep, SettingsDep
 
@@ -69,6 +70,29 @@ class MadePerson(Answer):
     sign_in_link: str
 
 
+class KeyedCommand(Answer):
+    """Something that a key does at the desk, and the keys that do it for the caller."""
+
+    name: str
+    words: str
+    keys: list[str]
+    default_keys: list[str]
+
+
+class KeysAnswer(Answer):
+    """One's keys at the desk."""
+
+    single_keys: bool
+    commands: list[KeyedCommand]
+
+
+class NewKeys(Body):
+    """The keys that one wants. Commands that are not named get their usual keys."""
+
+    single_keys: bool = Field(default=True, description="Whether keys that are single characters work.")
+    keys: dict[str, list[str]] = Field(default_factory=dict, description='Such as {"skip": ["s", "F2"], "note": []}.')
+
+
 @router.get("/me")
 def me(caller: SignedIn) -> Me:
     """Who the caller is."""
@@ -81,6 +105,28 @@ def me(caller: SignedIn) -> Me:
         is_site_admin=person.is_site_admin,
         scopes=None if caller.scopes is None else sorted(caller.scopes),
     )
+
+
+@router.get("/me/keys")
+def my_keys(caller: SignedIn) -> KeysAnswer:
+    """Which key does what at the desk for the caller."""
+    return _keys_answer(keymap_of(caller.person.preferences))
+
+
+@router.put("/me/keys")
+def change_my_keys(caller: SignedIn, body: NewKeys, session: SessionDep) -> KeysAnswer:
+    """Have exactly these keys; `{}` brings the usual ones back."""
+    keymap = clean_keymap(body.keys, single_keys=body.single_keys)
+    service.set_keymap(session, caller.person.id, keymap)
+    return _keys_answer(keymap)
+
+
+def _keys_answer(keymap: Keymap) -> KeysAnswer:
+    commands = [
+        KeyedCommand(name=c.name, words=c.words, keys=list(keymap.of(c.name)), default_keys=list(c.keys))
+        for c in COMMANDS
+    ]
+    return KeysAnswer(single_keys=keymap.single_keys, commands=commands)
 
 
 @router.get("/tokens")

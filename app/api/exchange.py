@@ -3,15 +3,17 @@
 import datetime as dt
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 from sqlalchemy import select
 
-from app.api.shapes import Answer
+from app.api.shapes import Answer, Body
 from app.exchange import export, service
 from app.exchange.models import ImportProblem
 from app.projects.deps import Admin
 from app.prompts.models import Prompt
+from app.prompts.service import set_warnings
 from app.web import SessionDep, SettingsDep
 
 router = APIRouter(prefix="/projects/{slug}", tags=["exchange"])
@@ -52,6 +54,13 @@ class PromptShape(Answer):
     topic: str | None
     external_id: str | None
     split: str
+    warnings: list[str]
+
+
+class Marked(Body):
+    """Categories of content (keys of the project's `warnings`) that a prompt and its responses may hold."""
+
+    warnings: list[str] = Field(max_length=50)
 
 
 @router.post("/imports", response_model=ImportShape, status_code=201)
@@ -103,9 +112,16 @@ def prompts(
     return session.scalars(found.order_by(Prompt.id).limit(limit)).all()
 
 
+@router.put("/prompts/{prompt_id}/warnings", status_code=204)
+def mark(member: Admin, prompt_id: int, body: Marked, session: SessionDep) -> Response:
+    """Say which content a prompt and its responses may hold; raters are warned of it from now on."""
+    set_warnings(session, member.project, prompt_id, body.warnings, person_id=member.person.id)
+    return Response(status_code=204)
+
+
 @router.get("/export/{what}.{format}")
 def download(member: Admin, what: str, format: str, request: Request) -> StreamingResponse:  # noqa: A002
-    """`rankings` or `preferences`, as jsonl, csv or parquet."""
+    """`rankings`, `preferences` or `demonstrations`, as jsonl, csv or parquet."""
     content = export.stream(request.app.state.engine, member.project, what=what, format=format)
     headers = {"Content-Disposition": f'attachment; filename="{member.project.slug}-{what}.{format}"'}
     return StreamingResponse(content, media_type=export.FORMATS[format], headers=headers)

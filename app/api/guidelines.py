@@ -6,8 +6,10 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app.api.shapes import Answer, Body
+from app.errors import NotFound
 from app.guidelines import service
 from app.guidelines.models import Guideline
+from app.guidelines.reading import reading_of
 from app.projects.deps import Admin, AnyMember, Rater
 from app.web import SessionDep
 
@@ -26,6 +28,21 @@ class EditionText(EditionAnswer):
     """An edition with its Markdown."""
 
     body: str
+
+
+class ChangeAnswer(Answer):
+    """A line that both editions have (`same`), or only one of them (`added`, `removed`)."""
+
+    kind: str
+    text: str
+
+
+class ReadingAnswer(EditionText):
+    """The newest edition, whether the caller has acknowledged it, and how it differs from the one they read last."""
+
+    is_read: bool
+    last_read_edition: int | None
+    changes: list[ChangeAnswer]
 
 
 class Draft(Body):
@@ -68,6 +85,20 @@ def save_draft(member: Admin, body: Draft, session: SessionDep) -> DraftAnswer:
 def publish(member: Admin, session: SessionDep) -> EditionText:
     """Publish the draft; raters acknowledge it before they go on."""
     return _text(service.publish(session, member.project, person_id=member.person.id))
+
+
+@router.get("/reading")
+def reading(member: AnyMember, session: SessionDep) -> ReadingAnswer:
+    """The newest edition as the caller reads it, with what is new since the edition that they acknowledged last."""
+    found = reading_of(session, member.project, person_id=member.person.id)
+    if found is None:
+        raise NotFound("This project has no published guidelines yet.")
+    return ReadingAnswer(
+        **_text(found.guideline).model_dump(),
+        is_read=found.is_read,
+        last_read_edition=found.last_read.edition if found.last_read else None,
+        changes=[ChangeAnswer.model_validate(line) for line in found.changes],
+    )
 
 
 @router.get("/{edition}")

@@ -40,7 +40,20 @@ class ProjectAnswer(Answer):
     ask_strength: bool
     attributes: list[dict[str, Any]]
     flags: list[dict[str, Any]]
+    rules: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    reasons: list[dict[str, Any]]
+    require_reason: bool
+    ask_likert: bool
+    allow_edit: bool
     lease_minutes: int
+    allow_chat: bool
+    chat_replies: int
+    max_rankings_per_day: int
+    max_hours_per_day: int
+    break_minutes: int
+    chat_min_turns: int
+    red_team: bool
     threshold: int
     auto_train: bool
     include_simulated: bool
@@ -79,8 +92,26 @@ class Changes(Body):
     ask_strength: bool | None = None
     attributes: list[Entry] | None = None
     flags: list[Entry] | None = None
+    rules: list[Entry] | None = None
+    warnings: list[Entry] | None = None
+    reasons: list[Entry] | None = None
+    require_reason: bool | None = None
+    ask_likert: bool | None = None
+    allow_edit: bool | None = None
     lease_minutes: int | None = None
+    allow_chat: bool | None = None
+    chat_replies: int | None = None
+    max_rankings_per_day: int | None = None
+    max_hours_per_day: int | None = None
+    break_minutes: int | None = None
+    chat_min_turns: int | None = None
+    red_team: bool | None = None
     threshold: int | None = None
+    practice_comparisons: int | None = None
+    quiz_required: bool | None = None
+    quiz_pass_percent: int | None = None
+    quiz_tries: int | None = None
+    demonstrations_per_prompt: int | None = None
     auto_train: bool | None = None
     include_simulated: bool | None = None
     base_model: str | None = None

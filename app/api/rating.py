@@ -13,9 +13,10 @@ from app.api.shapes import Body
 from app.errors import Conflict, Invalid
 from app.projects.deps import Rater
 from app.projects.models import Project
-from app.rating import desk, leases, service
+from app.rating import care, desk, leases, service
 from app.rating.answers import Answer
 from app.rating.models import Assignment, Ranking
+from app.teaching.gate import standing_of
 from app.web import SessionDep
 
 router = APIRouter(prefix="/projects/{slug}", tags=["rating"])
@@ -31,13 +32,19 @@ class AnswerBody(Body):
     attributes: dict[str, list[int | None]] = Field(default_factory=dict)
     flags: Place = Field(default_factory=dict, description="From the place of a response, 0 first, to flag keys.")
     note: str = ""
+    edit: str = Field("", description="The best response as it should be, where the project allows it.")
+    reasons: list[str] = Field(default_factory=list, max_length=12, description="Keys of the project's reasons.")
+    likert: list[int | None] = Field(default_factory=list, max_length=9, description="1 to 7 for each response.")
 
 
 class RankingBody(AnswerBody):
     """A ranking, with the key that came with the assignment: sending it twice stores it once."""
 
     idempotency_key: str = Field(description="As it came with the assignment.")
-    seconds: float | None = None
+    seconds: float | None = Field(default=None, description="Active time, as you measured it.")
+    shown_seconds: float | None = Field(
+        default=None, description="Since you showed it, by the clock; else since it was taken."
+    )
 
 
 class SkipBody(Body):
@@ -70,6 +77,10 @@ class Rules(Shape):
     ask_strength: bool
     attributes: list[dict[str, Any]]
     flags: list[dict[str, Any]]
+    reasons: list[dict[str, Any]]
+    require_reason: bool
+    ask_likert: bool
+    allow_edit: bool
 
 
 class AssignmentAnswer(Shape):
@@ -81,18 +92,20 @@ class AssignmentAnswer(Shape):
     guideline_edition: int | None
     is_correction: bool
     messages: list[dict[str, Any]]
+    warnings: list[str]
     responses: list[ShownResponse]
     draft: dict[str, Any]
     rules: Rules
 
 
 class RankingAnswer(Shape):
-    """What became of a ranking. `surplus`: kept, but others were first."""
+    """What became of a ranking. `surplus`: kept, but others were first. `is_too_fast`: sooner than the texts can be read."""
 
     id: int
     revision: int
     standing: str
     is_late: bool
+    is_too_fast: bool
     is_replay: bool
 
 
@@ -114,6 +127,11 @@ def take_next(member: Rater, session: SessionDep) -> Any:
             f"read it, and POST to /guidelines/{unread.edition}/acknowledge before you go on."
         )
     assignment = leases.next_assignment(session, member.project, rater_id=member.person.id, may_wait=True)
+    if assignment is None and (rest := care.why_rest(session, member.project, rater_id=member.person.id)):
+        raise Conflict(f"{rest} Come back tomorrow, after midnight UTC.")
+    standing = standing_of(session, member.project, rater_id=member.person.id)
+    if assignment is None and standing.step:
+        raise Conflict(standing.sentence(member.project))
     return Response(status_code=204) if assignment is None else _shown(session, member.project, assignment)
 
 
@@ -128,7 +146,7 @@ def send_ranking(member: Rater, assignment_id: int, body: RankingBody, session: 
         idempotency_key=_key(body.idempotency_key),
         answer=Answer(**body.model_dump(exclude={"idempotency_key"})),
     )
-    return _recorded(recorded.ranking, is_replay=recorded.is_replay)
+    return ranking_answer(recorded.ranking, is_replay=recorded.is_replay)
 
 
 @router.post("/assignments/{assignment_id}/draft", status_code=204)
@@ -176,6 +194,7 @@ def _shown(session: Session, project: Project, assignment: Assignment) -> Assign
         lease_until=assignment.lease_until,
         guideline_edition=guideline.edition if guideline else None,
         is_correction=shown.is_correction,
+        warnings=shown.warnings,
         messages=[{"role": message["role"], "content": message["content"]} for message in shown.messages],
         responses=[ShownResponse.model_validate(card) for card in shown.cards],
         draft=shown.draft,
@@ -183,12 +202,14 @@ def _shown(session: Session, project: Project, assignment: Assignment) -> Assign
     )
 
 
-def _recorded(ranking: Ranking, *, is_replay: bool) -> RankingAnswer:
+def ranking_answer(ranking: Ranking, *, is_replay: bool) -> RankingAnswer:
+    """What became of a ranking, in the API's shape."""
     return RankingAnswer(
         id=ranking.id,
         revision=ranking.revision,
         standing=ranking.standing,
         is_late=ranking.is_late,
+        is_too_fast=ranking.is_too_fast,
         is_replay=is_replay,
     )
 

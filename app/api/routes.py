@@ -8,7 +8,21 @@ from fastapi import APIRouter, Request
 
 from app.accounts.deps import SignedIn
 
-MODULES = ["accounts", "projects", "guidelines", "exchange", "rating", "training", "oversight"]
+MODULES = [
+    "accounts",
+    "projects",
+    "guidelines",
+    "exchange",
+    "teaching",
+    "rating",
+    "care",
+    "contact",
+    "writing",
+    "chat",
+    "endpoints",
+    "training",
+    "oversight",
+]
 
 router = APIRouter(prefix="/api/v1")
 for _name in MODULES:

@@ -64,6 +64,7 @@ def seed_demo(session: Session, *, model: str | None = None, **overrides: object
         template="ranking",
         responses_per_comparison=4,
         base_model=model or "tiny",
+        allow_chat=True,
         threshold=200,
         sampling=settings.SAMPLING,
         training={

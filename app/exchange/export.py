@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.accounts.models import Person
 from app.db import Base
@@ -18,11 +18,12 @@ from app.errors import Invalid
 from app.guidelines.models import Guideline
 from app.projects.models import Project
 from app.prompts.models import Comparison, ComparisonResponse, Prompt, Response
+from app.prompts.service import is_demonstration
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BATCH = 1000
 CHUNK_BYTES = 64 * 1024  # Sent at once: each piece costs the server a change of threads.
-WHAT = ("rankings", "preferences")
+WHAT = ("rankings", "preferences", "demonstrations")
 FORMATS = {
     "jsonl": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
@@ -31,13 +32,15 @@ FORMATS = {
 
 
 def rows_of(session: Session, project: Project, what: str) -> Iterator[dict[str, Any]]:
-    """Current rankings, or the preferences that follow from them.
+    """Current rankings, the preferences that follow from them, or the demonstrations as they stand.
 
     Raises:
         Invalid: there is no such export.
     """
     if what not in WHAT:
         raise Invalid(f"There is no export {what!r}: choose from {', '.join(WHAT)}.")
+    if what == "demonstrations":
+        return _demonstrations(session, project)
     rankings = _rankings(session, project)
     return rankings if what == "rankings" else (pair for row in rankings for pair in preferences_of(row))
 
@@ -45,6 +48,8 @@ def rows_of(session: Session, project: Project, what: str) -> Iterator[dict[str,
 def preferences_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """TRL's conversational `prompt`, `chosen`, `rejected` for each strictly ordered pair of one ranking."""
     ranked = [(rank, text) for rank, text in zip(row["ranks"], row["texts"], strict=True) if rank is not None]
+    if row["edited"]:
+        ranked.append((0, row["edited"]))
     for rank_a, better in ranked:
         for rank_b, worse in ranked:
             if rank_a < rank_b:
@@ -61,13 +66,23 @@ def preferences_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _rankings(session: Session, project: Project) -> Iterator[dict[str, Any]]:
     """Keyset batches in the order of ids; people appear under their pseudonyms only."""
     ranking = Base.metadata.tables["ranking"]
-    newer = ranking.alias("newer")
+    newer, edited = ranking.alias("newer"), aliased(Response)
     query = (
-        select(ranking, Prompt.messages, Prompt.topic, Prompt.split, Person.pseudonym, Guideline.edition)
+        select(
+            ranking,
+            edited.text.label("edited"),
+            Prompt.messages,
+            Prompt.topic,
+            Prompt.warnings,
+            Prompt.split,
+            Person.pseudonym,
+            Guideline.edition,
+        )
         .join(Comparison, Comparison.id == ranking.c.comparison_id)
         .join(Prompt, Prompt.id == Comparison.prompt_id)
         .join(Person, Person.id == ranking.c.rater_id)
         .outerjoin(Guideline, Guideline.id == ranking.c.guideline_id)
+        .outerjoin(edited, edited.id == ranking.c.edited_id)
         .where(ranking.c.project_id == project.id)
         .where(~select(newer.c.id).where(newer.c.supersedes_id == ranking.c.id).exists())
         .order_by(ranking.c.id)
@@ -79,6 +94,31 @@ def _rankings(session: Session, project: Project) -> Iterator[dict[str, Any]]:
         for row in rows:
             yield _ranking(row, members[row.comparison_id])
         last = rows[-1].id
+
+
+def _demonstrations(session: Session, project: Project) -> Iterator[dict[str, Any]]:
+    """Keyset batches; writers appear under their pseudonyms only, and what was superseded does not appear."""
+    query = (
+        select(Response, Prompt.messages, Prompt.topic, Prompt.split, Person.pseudonym)
+        .join(Prompt, Prompt.id == Response.prompt_id)
+        .outerjoin(Person, Person.id == Response.written_by_id)
+        .where(Prompt.project_id == project.id, *is_demonstration())
+        .order_by(Response.id)
+        .limit(BATCH)
+    )
+    last = 0
+    while rows := session.execute(query.where(Response.id > last)).all():
+        for response, messages, topic, split, pseudonym in rows:
+            yield {
+                "prompt": messages,
+                "response": response.text,
+                "response_id": response.id,
+                "rater": pseudonym or "",
+                "topic": topic or "",
+                "split": split,
+                "created_at": response.created_at.astimezone(dt.UTC).isoformat(),
+            }
+        last = rows[-1][0].id
 
 
 def _members(session: Session, comparison_ids: set[int]) -> dict[int, list[sa.Row[Any]]]:
@@ -114,16 +154,21 @@ def _ranking(row: Any, members: list[Any]) -> dict[str, Any]:
         "attributes": {name: [values.get(str(m.id)) for m in members] for name, values in row.attributes.items()},
         "flags": [row.flags.get(str(m.id), []) for m in members],
         "note": row.note,
+        "edited": row.edited,
+        "reasons": row.reasons,
+        "likert": [row.likert.get(str(m.id)) for m in members] if row.likert else None,
         "rater": row.pseudonym,
         "standing": row.standing,
         "revision": row.revision,
         "is_simulated": row.is_simulated,
         "is_imported": row.is_imported,
         "is_late": row.is_late,
+        "is_too_fast": row.is_too_fast,
         "shown_order": row.shown_order,
         "seconds": round(row.seconds, 2),
         "guideline_edition": row.edition,
         "topic": row.topic,
+        "warnings": row.warnings,
         "split": row.split,
         "created_at": row.created_at.astimezone(dt.UTC).isoformat(),
     }

@@ -13,8 +13,8 @@ from app.exchange.models import ImportJob, ImportProblem
 from app.exchange.rows import FORMATS
 from app.projects.deps import Admin
 from app.prompts.models import Comparison, Prompt
-from app.prompts.service import responses_of
-from app.web import SessionDep, SettingsDep, redirect, render
+from app.prompts.service import responses_of, set_warnings
+from app.web import FormFields, SessionDep, SettingsDep, redirect, render
 
 router = APIRouter(prefix="/projects/{slug}", tags=["exchange"])
 PAGE = 50
@@ -99,18 +99,15 @@ def comparisons(member: Admin, request: Request, session: SessionDep, before: in
     query = query.where(Comparison.project_id == member.project.id)
     if before is not None:
         query = query.where(Comparison.id < before)
-    rows = session.execute(query.order_by(Comparison.id.desc()).limit(PAGE)).all()
-    return render(request, "exchange/comparisons.html", project=member.project, rows=rows, page_size=PAGE)
+    rows = session.execute(query.order_by(Comparison.id.desc()).limit(PAGE + 1)).all()
+    has_older = len(rows) > PAGE
+    return render(request, "exchange/comparisons.html", project=member.project, rows=rows[:PAGE], has_older=has_older)
 
 
 @router.get("/comparisons/{comparison_id}", response_class=HTMLResponse)
 def comparison(member: Admin, comparison_id: int, request: Request, session: SessionDep) -> HTMLResponse:
     """One comparison with its responses and rankings, for admins."""
-    found = session.scalar(
-        select(Comparison).where(Comparison.id == comparison_id, Comparison.project_id == member.project.id)
-    )
-    if found is None:
-        raise NotFound("This project has no such comparison.")
+    found = _comparison(session, member, comparison_id)
     ranking = Base.metadata.tables["ranking"]
     rankings = session.execute(select(ranking).where(ranking.c.comparison_id == found.id).order_by(ranking.c.id)).all()
     return render(
@@ -122,6 +119,23 @@ def comparison(member: Admin, comparison_id: int, request: Request, session: Ses
         responses=responses_of(session, [found.id])[found.id],
         rankings=rankings,
     )
+
+
+@router.post("/comparisons/{comparison_id}/warnings")
+def mark(member: Admin, comparison_id: int, session: SessionDep, fields: FormFields) -> Response:
+    """Say which content the comparison's prompt and its responses may hold."""
+    found = _comparison(session, member, comparison_id)
+    keys = fields.get("warnings", [])
+    set_warnings(session, member.project, found.prompt_id, keys, person_id=member.person.id)
+    return redirect(f"/projects/{member.project.slug}/comparisons/{comparison_id}")
+
+
+def _comparison(session: SessionDep, member: Admin, comparison_id: int) -> Comparison:
+    mine = (Comparison.id == comparison_id, Comparison.project_id == member.project.id)
+    found: Comparison | None = session.scalar(select(Comparison).where(*mine))
+    if found is None:
+        raise NotFound("This project has no such comparison.")
+    return found
 
 
 def _import_page(request: Request, session: SessionDep, member: Admin, import_id: int, template: str) -> HTMLResponse:

@@ -1,5 +1,6 @@
 """Any accepted row, in one shape: a prompt, perhaps with responses, perhaps ranked, perhaps with a demonstration."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Row:
     topic: str | None = None
     external_id: str | None = None
     order: str = ""
+    warnings: list[str] = field(default_factory=list)
 
     def num_characters(self) -> int:
         """About how much there is to store."""
@@ -216,7 +218,22 @@ def _row(
         ranks,
         topic=check_text(topic, where="topic")[:200] if isinstance(topic, str) else None,
         external_id=check_text(str(external_id), where="id")[:200] if isinstance(external_id, str | int) else None,
+        warnings=_warnings(value.get("warnings")),
     )
+
+
+def _warnings(value: Any) -> list[str]:
+    """Categories of content; also those that the project does not have, so that no warning is lost."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list) or len(value) > 12:
+        raise Invalid("warnings: expected a list of at most 12 categories.")
+    keys = [str(key).strip().lower().replace(" ", "_").replace("-", "_") for key in value]
+    if bad := [key for key in keys if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", key)]:
+        raise Invalid(f"warnings: {bad[0][:40]!r} is no category; letters, digits and _ are expected.")
+    return sorted(set(keys))
 
 
 def _asked(value: dict[str, Any]) -> Any:

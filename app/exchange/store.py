@@ -71,6 +71,7 @@ def _prompts(
             "messages": row.messages,
             "topic": row.topic,
             "external_id": row.external_id,
+            "warnings": row.warnings,
             "split": split_of(share, content_hash),
             "import_id": import_id,
         }

@@ -62,6 +62,7 @@ def trail(member: Overseer, request: Request, session: SessionDep, before: int |
     query = select(AuditEvent).where(AuditEvent.project_id == member.project.id)
     if before is not None:
         query = query.where(AuditEvent.seq < before)
-    events = session.scalars(query.order_by(AuditEvent.seq.desc()).limit(PAGE)).all()
-    told = trail_in_words.entries(session, member, events)
-    return render(request, "oversight/audit.html", project=member.project, entries=told, page_size=PAGE)
+    events = session.scalars(query.order_by(AuditEvent.seq.desc()).limit(PAGE + 1)).all()
+    told = trail_in_words.entries(session, member, events[:PAGE])
+    has_older = len(events) > PAGE
+    return render(request, "oversight/audit.html", project=member.project, entries=told, has_older=has_older)

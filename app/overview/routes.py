@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from app.overview import picture, service
 from app.projects.deps import AnyMember, Staff
+from app.rating import questions, reports
 from app.web import SessionDep, render
 
 router = APIRouter(tags=["overview"])
@@ -17,8 +18,13 @@ def show(member: AnyMember, request: Request, session: SessionDep) -> HTMLRespon
     """The project's first page."""
     if not member.roles & {"admin", "operator", "overseer"}:
         return render(request, "overview/rater.html", project=member.project)
-    return render(request, "overview/page.html", steps=service.setup_steps(session, member.project),
-                  **_loop(member, session))  # fmt: skip
+    waiting = _num_waiting(member, session) if member.has("admin") else 0
+    steps = service.setup_steps(session, member.project)
+    return render(request, "overview/page.html", steps=steps, num_waiting=waiting, **_loop(member, session))
+
+
+def _num_waiting(member: AnyMember, session: SessionDep) -> int:
+    return reports.num_open(session, member.project) + questions.num_waiting(session, member.project)
 
 
 @router.get("/projects/{slug}/loop", response_class=HTMLResponse)

@@ -58,7 +58,8 @@ def _shape(kind: str, training: Training, max_new_tokens: int) -> tuple[int, int
     if kind == "reward":
         return 16, training.reward.max_length, training.reward.batch_size * 4, 0.0
     length = 192 + max_new_tokens
-    models = 4 * 4 if training.ppo.lora_rank else 2 * 16 + 3 * 4  # The critic is as large as the policy.
+    learned = 2 if training.ppo.critic == "separate" else 1  # A critic of its own is as large as the policy.
+    models = (2 + learned) * 4 if training.ppo.lora_rank else learned * 16 + 3 * 4
     return models, length, training.ppo.minibatch_size, max_new_tokens / length
 
 

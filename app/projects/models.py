@@ -2,12 +2,21 @@
 
 import datetime as dt
 import enum
+import json
 from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Key, Now
+
+WARNINGS = [
+    {"key": "violence", "label": "Violence", "help": ""},
+    {"key": "sexual", "label": "Sexual content", "help": ""},
+    {"key": "self_harm", "label": "Self-harm or suicide", "help": ""},
+    {"key": "hate", "label": "Hate or harassment", "help": ""},
+]
+"""Categories of content that a new project warns of."""
 
 
 class Role(enum.StrEnum):
@@ -32,6 +41,9 @@ class Project(Base):
         CheckConstraint("raters_per_comparison BETWEEN 1 AND 100", name="raters_between_1_and_100"),
         CheckConstraint("threshold BETWEEN 1 AND 10000000", name="threshold_positive"),
         CheckConstraint("lease_minutes BETWEEN 1 AND 1440", name="lease_within_a_day"),
+        CheckConstraint("chat_replies BETWEEN 2 AND 4", name="chat_replies_between_2_and_4"),
+        CheckConstraint("chat_min_turns BETWEEN 0 AND 50", name="chat_min_turns_between_0_and_50"),
+        CheckConstraint("max_hours_per_day BETWEEN 0 AND 24", name="hours_of_a_day"),
     )
 
     id: Mapped[Key]
@@ -47,10 +59,30 @@ class Project(Base):
     ask_strength: Mapped[bool] = mapped_column(default=False)
     attributes: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     flags: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(
+        default=lambda: [dict(row) for row in WARNINGS], server_default=json.dumps(WARNINGS)
+    )
+    reasons: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+    allow_edit: Mapped[bool] = mapped_column(default=False, server_default="false")
+    require_reason: Mapped[bool] = mapped_column(default=False, server_default="false")
+    ask_likert: Mapped[bool] = mapped_column(default=False, server_default="false")
     lease_minutes: Mapped[int] = mapped_column(default=30)
+    allow_chat: Mapped[bool] = mapped_column(default=False, server_default="false")
+    chat_replies: Mapped[int] = mapped_column(default=2, server_default="2")
+    chat_min_turns: Mapped[int] = mapped_column(default=0, server_default="0")
+    red_team: Mapped[bool] = mapped_column(default=False, server_default="false")
+    rules: Mapped[list[dict[str, Any]]] = mapped_column(default=list, server_default="[]")
+    max_rankings_per_day: Mapped[int] = mapped_column(default=0, server_default="0")
+    max_hours_per_day: Mapped[int] = mapped_column(default=0, server_default="0")
+    break_minutes: Mapped[int] = mapped_column(default=50, server_default="50")
     threshold: Mapped[int] = mapped_column(default=200)
     auto_train: Mapped[bool] = mapped_column(default=True)
     include_simulated: Mapped[bool] = mapped_column(default=True)
+    practice_comparisons: Mapped[int] = mapped_column(default=0, server_default="0")
+    quiz_required: Mapped[bool] = mapped_column(default=False, server_default="false")
+    quiz_pass_percent: Mapped[int] = mapped_column(default=80, server_default="80")
+    quiz_tries: Mapped[int] = mapped_column(default=3, server_default="3")
+    demonstrations_per_prompt: Mapped[int] = mapped_column(default=0, server_default="0")
     base_model: Mapped[str] = mapped_column(default="")
     sampling: Mapped[dict[str, Any]] = mapped_column(default=dict)
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -1,6 +1,6 @@
 """The start page, new projects, settings and members."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
@@ -132,7 +132,7 @@ def _fields(values: BaseModel, prefix: str) -> list[dict[str, Any]]:
         limits = {type(item).__name__.lower(): getattr(item, type(item).__name__.lower()) for item in field.metadata}
         rows.append({"key": f"{prefix}.{name}", "title": field.title, "value": value, "help": field.description,
             "low": limits.get("ge", limits.get("gt")), "high": limits.get("le", limits.get("lt")),
-            "is_whole": field.annotation is int
+            "is_whole": field.annotation is int, "choices": get_args(field.annotation)
         })  # fmt: skip
     return rows
 
@@ -148,7 +148,7 @@ def _changes(fields: dict[str, list[str]]) -> dict[str, Any]:
     changes |= {name: one(name) for name in ("name", "description", "base_model") if name in fields}
     changes["sampling"] = _nested(fields, "sampling", Sampling)
     changes["training"] = _nested(fields, "training", Training)
-    for name in ("attributes", "flags"):
+    for name in ("attributes", "flags", "rules", "warnings", "reasons"):
         changes[name] = [_entry(line) for line in one(name).splitlines() if line.strip()]
     return changes
 
@@ -160,8 +160,15 @@ def _nested(fields: dict[str, list[str]], prefix: str, kind: type[BaseModel]) ->
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             values[name] = _nested(fields, f"{prefix}.{name}", inner)
         elif (text := fields.get(f"{prefix}.{name}", [""])[-1].strip()) != "":
-            values[name] = _whole(text, f"{prefix}.{name}") if inner is int else _decimal(text, f"{prefix}.{name}")
+            values[name] = _value(text, inner, f"{prefix}.{name}")
     return values
+
+
+def _value(text: str, kind: Any, name: str) -> int | float | str:
+    """What a field of the form says, as its setting wants it; a choice is checked with the settings."""
+    if get_args(kind):
+        return text
+    return _whole(text, name) if kind is int else _decimal(text, name)
 
 
 def _entry(line: str) -> dict[str, str]:

@@ -43,6 +43,33 @@ NUMBERS = {
         1440,
         "How long a comparison stays in a rater's hands before somebody else may have it.",
     ),
+    "chat_replies": Number("Replies in a chat", 2, 4, "Replies that stream side by side to each turn of a chat."),
+    "chat_min_turns": Number("Turns of a chat", 0, 50, "Choices that a rater makes before a chat may be ended."),
+    "max_rankings_per_day": Number(
+        "Most rankings a day", 0, 100_000, "Comparisons that one rater is given a day, by UTC; 0 for no limit."
+    ),
+    "max_hours_per_day": Number(
+        "Most hours a day", 0, 24, "Active hours after which a rater is given no more that day; 0 for no limit."
+    ),
+    "break_minutes": Number(
+        "Minutes to a break", 0, 240, "Active minutes after which a rater is reminded of a break; 0 for never."
+    ),
+    "practice_comparisons": Number(
+        "Practice comparisons first",
+        0,
+        100,
+        "How many comparisons with an expert's ranking a rater practises on before the first real one. 0 asks for none.",
+    ),
+    "quiz_pass_percent": Number(
+        "Pass mark of the quiz", 1, 100, "The share of answers that must be right, in percent."
+    ),
+    "quiz_tries": Number("Tries at the quiz", 1, 20, "How often a rater may take the quiz before an admin decides."),
+    "demonstrations_per_prompt": Number(
+        "Demonstrations per prompt",
+        0,
+        20,
+        "How many responses to each prompt raters write, under Write, for fine-tuning; 0 for none.",
+    ),
     "threshold": Number("Threshold", 1, 10_000_000, "New rankings that start the next training run."),
 }
 SWITCHES = {
@@ -50,6 +77,12 @@ SWITCHES = {
     "allow_all_bad": "Raters may say that all responses are bad.",
     "allow_partial": "Raters may leave responses unranked.",
     "ask_strength": "Pairs: raters say how much better, in four levels each way.",
+    "ask_likert": "Raters also give each response a mark of its own, from 1 (poor) to 7 (excellent).",
+    "allow_edit": "Raters may edit the best response; models learn from it as better than all, and as a demonstration.",
+    "require_reason": "Pairs: whoever says that one is much better gives a reason, or writes a note.",
+    "allow_chat": "Raters may chat with sampled policies; each choice among the replies is a ranking.",
+    "red_team": "In chats, ask after each choice which rule was tried and whether it broke.",
+    "quiz_required": "Raters pass the quiz before their first comparison.",
     "auto_train": "Start a run when the threshold is reached.",
     "include_simulated": "Learn from simulated raters too.",
 }
@@ -138,7 +171,7 @@ def _checked(name: str, value: Any) -> Any:
         return sampling_of(value).model_dump()
     if name == "training":
         return training_of(value).model_dump()
-    if name in {"attributes", "flags"}:
+    if name in {"attributes", "flags", "rules", "warnings", "reasons"}:
         return _checked_entries(name, value)
     raise Invalid(f"There is no setting {name!r}.", field=name)
 

@@ -3,9 +3,9 @@
 The worker passes them to the learning library by name, so each name here is a field there.
 """
 
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import Invalid
 
@@ -15,6 +15,8 @@ class _Settings(BaseModel):
 
 
 S = TypeVar("S", bound=_Settings)  # PEP 695 needs Python 3.12.
+Precision = Literal["float32", "bfloat16"]
+PRECISION = "Of matrix products. `bfloat16` is faster on GPUs, and on processors with units for it."
 
 
 class Sampling(_Settings):
@@ -75,6 +77,44 @@ class Reward(_Settings):
     num_heads: int = Field(
         1, ge=1, le=64, title="Heads", description="Heads whose disagreement shows how unsure a score is."
     )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        title="Margin",
+        description="How far apart scores should be, for each step of strength that raters gave (1 barely to 4 much).",
+    )
+    loss: Literal["bradley-terry", "plackett-luce"] = Field(
+        "bradley-terry", title="Loss", description="Over pairs of responses, or (`plackett-luce`) over whole orders."
+    )
+    ties: Literal["ignore", "davidson", "rao-kupper"] = Field(
+        "ignore", title="Ties", description="`ignore` them, or learn from them by one of two models of ties."
+    )
+    labels: Literal["separate", "soft"] = Field(
+        "separate",
+        title="Raters of one comparison",
+        description="Learn from each rater's ranking, or (`soft`) from the share of raters behind each pair.",
+    )
+    attribute_coef: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        title="Weight of attributes",
+        description="Weight of learning the attributes beside the ranking, a head for each; 0 leaves them out.",
+    )
+    retrain: Literal["anew", "further"] = Field(
+        "anew",
+        title="New rankings",
+        description="Train anew on all rankings, or (`further`) the newest reward model on the new ones.",
+    )
+    replay_share: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        title="Old rankings beside",
+        description="Where it is trained further: old rankings for each new one, against forgetting.",
+    )
+    precision: Precision = Field("float32", title="Precision", description=PRECISION)
 
 
 class Ppo(_Settings):
@@ -113,6 +153,19 @@ class Ppo(_Settings):
         title="Weight of demonstrations",
         description="Weight of learning from demonstrations beside PPO.",
     )
+    uncertainty_penalty: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        title="Price of doubt",
+        description="Taken off the score, times the spread of the reward model's heads.",
+    )
+    critic: Literal["separate", "shared"] = Field(
+        "separate",
+        title="Critic",
+        description="A model of its own, or (`shared`) a head on the policy, for about half the memory and time.",
+    )
+    precision: Precision = Field("float32", title="Precision", description=PRECISION)
 
 
 class Tiny(_Settings):
@@ -143,6 +196,18 @@ class Training(_Settings):
     sft: Sft = Field(default_factory=Sft)
     reward: Reward = Field(default_factory=Reward)
     ppo: Ppo = Field(default_factory=Ppo)
+
+    @model_validator(mode="after")
+    def _doubt_needs_heads(self) -> Self:
+        if self.ppo.uncertainty_penalty and self.reward.num_heads == 1:
+            raise ValueError("ppo.uncertainty_penalty needs reward.num_heads above 1, whose spread is what it prices")
+        return self
+
+    @model_validator(mode="after")
+    def _attributes_need_each_rater(self) -> Self:
+        if self.reward.attribute_coef and self.reward.labels == "soft":
+            raise ValueError("reward.attribute_coef needs reward.labels `separate`: attributes are not merged")
+        return self
 
 
 def sampling_of(values: dict[str, Any]) -> Sampling:

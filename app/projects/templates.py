@@ -28,6 +28,16 @@ TEMPLATES: dict[str, tuple[str, str, dict[str, Any]]] = {
             ],
         },
     ),
+    "chat": (
+        "Chat",
+        "Raters talk with the policies; two replies at a time, and the better one goes on.",
+        {"responses_per_comparison": 2, "ask_strength": True, "allow_chat": True},
+    ),
+    "demonstrations": (
+        "Demonstrations",
+        "Raters write the responses that a first policy learns from; comparisons follow once it answers.",
+        {"responses_per_comparison": 2, "ask_strength": True, "demonstrations_per_prompt": 1},
+    ),
     "attributes": (
         "Ranking with attributes",
         "Quality first, then one row for each attribute.",

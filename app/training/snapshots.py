@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,13 +27,16 @@ _ranking = sa.table(
     sa.column("standing", sa.String),
     sa.column("ranks", sa.dialects.postgresql.JSONB),
     sa.column("all_bad", sa.Boolean),
+    sa.column("strength", sa.BigInteger),
+    sa.column("attributes", sa.dialects.postgresql.JSONB),
     sa.column("is_simulated", sa.Boolean),
+    sa.column("edited_id", sa.BigInteger),
 )
 
 
 @dataclass(frozen=True)
 class RankedComparison:
-    """One ranking with what it ranked; `ranks[i]` belongs to `responses[i]`."""
+    """One ranking with what it ranked; `ranks[i]` belongs to `responses[i]`, and so in `attributes`. `strength`: of pairs, 1 to 4."""
 
     ranking_id: int
     rater_id: int
@@ -42,6 +45,8 @@ class RankedComparison:
     split: str
     responses: list[str]
     ranks: list[int | None]
+    strength: int | None = None
+    attributes: dict[str, list[int | None]] = field(default_factory=dict)
 
 
 def take_snapshot(session: Session, project: Project) -> Snapshot:
@@ -95,6 +100,20 @@ def content_hash(rows: list[tuple[Any, ...]]) -> bytes:
     return digest.digest()
 
 
+def _above(
+    edited: str, shown: Sequence[str], ranks: list[int | None], said: dict[str, list[int | None]]
+) -> tuple[list[str], list[int | None], dict[str, list[int | None]]]:
+    """With the best as the rater edited it: a response more, better than all that are ranked; of attributes it says nothing."""
+    below = [None if rank is None else rank + 1 for rank in ranks]
+    return [*shown, edited], [*below, 1], {name: [*values, None] for name, values in said.items()}
+
+
+def members_of(session: Session, snapshot_id: int) -> set[int]:
+    """Ids of its rankings."""
+    query = select(SnapshotRanking.ranking_id).where(SnapshotRanking.snapshot_id == snapshot_id)
+    return set(session.scalars(query))
+
+
 def num_preferences(ranks: dict[str, int | None]) -> int:
     """Pairs of responses that a ranking orders strictly."""
     given = [rank for rank in ranks.values() if rank is not None]
@@ -103,7 +122,7 @@ def num_preferences(ranks: dict[str, int | None]) -> int:
 
 def read_snapshot(session: Session, snapshot_id: int) -> Iterator[RankedComparison]:
     """What the snapshot's rankings say, in order of their ids."""
-    member, part = aliased(SnapshotRanking), aliased(ComparisonResponse)
+    member, part, edited = aliased(SnapshotRanking), aliased(ComparisonResponse), aliased(Response)
     texts = (
         select(part.comparison_id, part.position, Response.id, Response.text)
         .join(Response, Response.id == part.response_id)
@@ -125,6 +144,9 @@ def read_snapshot(session: Session, snapshot_id: int) -> Iterator[RankedComparis
             _ranking.c.rater_id,
             _ranking.c.comparison_id,
             _ranking.c.ranks,
+            _ranking.c.strength,
+            _ranking.c.attributes,
+            edited.text.label("edited"),
             Prompt.messages,
             Prompt.topic,
             Prompt.split,
@@ -132,12 +154,17 @@ def read_snapshot(session: Session, snapshot_id: int) -> Iterator[RankedComparis
         .join(member, member.ranking_id == _ranking.c.id)
         .join(Comparison, Comparison.id == _ranking.c.comparison_id)
         .join(Prompt, Prompt.id == Comparison.prompt_id)
+        .outerjoin(edited, edited.id == _ranking.c.edited_id)
         .where(member.snapshot_id == snapshot_id)
         .order_by(_ranking.c.id)
     )
     for row in session.execute(rows):
         members = responses[row.comparison_id]
-        ranks = [row.ranks.get(response_id) for response_id, _ in members]
-        yield RankedComparison(
-            row.id, row.rater_id, row.messages, row.topic, row.split, [text for _, text in members], ranks
-        )
+        ids, shown = [response_id for response_id, _ in members], [text for _, text in members]
+        ranks = [row.ranks.get(response_id) for response_id in ids]
+        said = {name: [values.get(response_id) for response_id in ids] for name, values in row.attributes.items()}
+        if row.edited is not None:
+            shown, ranks, said = _above(row.edited, shown, ranks, said)
+        strength = row.strength if row.edited is None else None  # Said of two responses, not of three.
+        head = (row.id, row.rater_id, row.messages, row.topic, row.split)
+        yield RankedComparison(*head, shown, ranks, strength, said)

@@ -23,6 +23,12 @@ def newest_version(session: Session, project_id: int, *, kind: str) -> ModelVers
     return session.scalar(query.order_by(ModelVersion.number.desc()).limit(1))
 
 
+def reward_model_before(session: Session, project_id: int, *, snapshot_id: int) -> ModelVersion | None:
+    """The reward model that learned from the newest snapshot before this one."""
+    query = select(ModelVersion).where(ModelVersion.project_id == project_id, ModelVersion.kind == "reward_model")
+    return session.scalar(query.where(ModelVersion.snapshot_id < snapshot_id).order_by(ModelVersion.snapshot_id.desc()))
+
+
 def get_version(session: Session, project: Project, version_id: int) -> ModelVersion:
     """A version of this project.
 
