@@ -66,8 +66,77 @@ SLOW = {
     "links in links": "[a](" * 20_000,
     "references": "[a]: b\n" * 10_000,
     "nested lists": "\n".join("  " * i + "- x" for i in range(1000)),
+    "dollars": "$" * 50_000,
+    "formulas": "$x$ " * 20_000,
+    "formulas never closed": "\\(" * 25_000 + "\\[" * 25_000 + "\\[\n" * 5_000,
+    "fractions in fractions": "$" + "\\frac{" * 500 + "$",
     "entities": "&" * 100_000,
     "one line of 200 kB": "x" * 199_000,
     "angle brackets": "<" * 100_000,
     "combining marks": "e" + "\u0301" * 100_000,
 }
+
+
+def _corpus() -> list[str]:
+    """Each way of beginning something with each way of running something: several hundred, all different."""
+    handlers = [
+        "onerror",
+        "onload",
+        "onfocus",
+        "ontoggle",
+        "onpointerenter",
+        "onanimationstart",
+        "onbeforematch",
+        "OnErRoR",
+    ]
+    elements = [
+        "<img src=x {}>", "<img/src=x/{}/>", "<svg {}>", "<svg><image href=x {}></svg>", "<video src=x {}>",
+        "<details open {}>x</details>", "<input autofocus {}>", "<object data=x {}></object>", "<x-y tabindex=1 {}>x</x-y>",
+        "<math><mtext {}>x</mtext></math>", "<marquee {}>x</marquee>", "<body {}>", "<select autofocus {}></select>",
+    ]  # fmt: skip
+    schemes = [
+        "javascript:{}", "JavaScript:{}", " javascript:{}", "java\nscript:{}", "java&Tab;script:{}", "&#x6A;avascript:{}",
+        "javascript&colon;{}", "\x01javascript:{}", "vbscript:{}", "data:text/html,<script>{}</script>",
+        "data:text/html;base64,PHNjcmlwdD53aW5kb3cucHduZWQ9MTwvc2NyaXB0Pg==", "blob:{}", "//evil.invalid/{}",
+    ]  # fmt: skip
+    carriers = [
+        "[x]({})", "[x](<{}>)", "![x]({})", "[x][r]\n\n[r]: {}", "<{}>", '<a href="{}">x</a>', "<iframe src='{}'></iframe>",
+        '<form action="{}"><button>x</button></form>', '<svg><a xlink:href="{}"><text>x</text></a></svg>',
+        '<meta http-equiv="refresh" content="0;url={}">', r"$\href{{{}}}{{x}}$", '<object data="{}"></object>',
+    ]  # fmt: skip
+    escapes = [
+        "'>",
+        '">',
+        "</textarea>",
+        "</title>",
+        "</style>",
+        "</script>",
+        "-->",
+        "]]>",
+        "`",
+        "\n\n",
+        "*/",
+        "</template>",
+    ]
+    formulas = [r"\text{{{}}}", r"\style{{{}}}{{x}}", r"\class{{{}}}{{x}}", r"x_{{{}}}", "{}", r"\mathrm{{</math>{}}}"]
+    attributes = [
+        "hx-get=/account",
+        "hx-post=/sign-out",
+        "data-hx-get=/",
+        "hx-on:click={0}",
+        "hx-trigger=load",
+        "style={0}",
+    ]
+    fills = [f"{RUN}", f"alert({RUN})"]
+    made = [element.format(f"{handler}={RUN}") for element in elements for handler in handlers[:6]]
+    made += [elements[i % len(elements)].format(f"{name}={RUN}") for i, name in enumerate(handlers * 2)]
+    made += [carrier.format(scheme.format(RUN)) for carrier in carriers for scheme in schemes]
+    made += [f"{escape}<script>{fill}</script>" for escape in escapes for fill in fills]
+    made += [f"${form.format(f'<img src=x onerror={RUN}>')}$" for form in formulas]
+    made += [f"\\[{form.format(f'<script>{RUN}</script>')}\\]" for form in formulas]
+    made += [f"<b {name.format(RUN)} hx-trigger=load>x</b>" for name in attributes]
+    made += [f"```{escape}\n<script>{RUN}</script>\n```" for escape in ("html", "js", "'>", "{.x onload=1}")]
+    return list(dict.fromkeys([*PAYLOADS, *made]))
+
+
+CORPUS = _corpus()

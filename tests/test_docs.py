@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -63,7 +63,7 @@ def test_each_link_of_the_manual_points_at_something(page: Path) -> None:
 
 
 def test_the_manual_has_a_page_for_each_role() -> None:
-    assert {page.stem for page in MANUAL} == {*PAGES, "index", "page"}
+    assert {page.stem for page in MANUAL} == {*PAGES, "index", "page", "_picture"}
 
 
 @pytest.mark.parametrize("page", [*PAGES_OF_DOCS, *MANUAL], ids=name_of)
@@ -172,7 +172,8 @@ def number_rows(shape: type[BaseModel], prefix: str) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             rows += number_rows(inner, f"{prefix}.{name}")
         else:
-            rows.append(row(f"{prefix}.{name}", field.default, limits_of(field.metadata), field.description))
+            limits = ", ".join(f"`{choice}`" for choice in get_args(inner)) or limits_of(field.metadata)
+            rows.append(row(f"{prefix}.{name}", field.default, limits, field.description))
     return rows
 
 
@@ -232,6 +233,17 @@ def test_the_example_of_csv_is_read(tmp_path: Path) -> None:
 
 def test_pictures_are_small_and_described() -> None:
     for picture in (ROOT / "docs" / "screens").glob("*"):
-        assert picture.stat().st_size < 300_000, picture
+        assert picture.stat().st_size < 200_000, picture
     for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
         assert len(words) > 15, target
+
+
+def test_the_manual_for_raters_shows_at_least_twelve_states_in_words_too() -> None:
+    shown = re.findall(r'picture\("([\w-]+)", "([^"]+)"', (ROOT / "templates" / "help" / "raters.html").read_text())
+    assert len({name for name, _ in shown}) >= 12
+    for name, words in shown:
+        assert (ROOT / "docs" / "screens" / f"{name}.png").exists(), name
+        assert len(words) > 40, name
+    there = {path.stem for path in (ROOT / "docs" / "screens").glob("*.png")}
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in sorted(there) if name not in dict(shown) and f"screens/{name}.png" not in readme] == []

@@ -27,7 +27,13 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     """Settings of a test: its own database, no broker."""
-    return Settings(DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", pool_size=20)
+    return Settings(
+        DATABASE_URL=database_url,
+        REDIS_URL="",
+        data_dir=tmp_path / "data",
+        pool_size=20,
+        endpoint_origins=["http://127.0.0.1:9"],
+    )
 
 
 @pytest.fixture

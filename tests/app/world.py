@@ -1,6 +1,7 @@
 """A project with one of everything, and for each route that writes a request that it accepts."""
 
 import itertools
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 from app.accounts import service as accounts
 from app.accounts.deps import COOKIE
 from app.accounts.models import Person, SignInSession
+from app.chat.models import Chat, ChatEndpoint, ChatReply, ChatTurn
 from app.config import get_settings
 from app.db import Base, transaction
 from app.exchange.models import ImportJob
@@ -20,9 +22,13 @@ from app.guidelines import service as guidelines
 from app.projects.models import Membership, Project, Role
 from app.prompts import service as prompts
 from app.prompts.models import Comparison
+from app.rating.contact_models import Report, Thread
 from app.rating.leases import shown_order
 from app.rating.models import Assignment, Ranking
+from app.teaching import lessons, quiz, rulings
 from app.training.models import ModelVersion, Run
+from app.writing import service as writing
+from app.writing.models import WritingTask
 
 PASSWORD = "seven blue herons at dawn"
 FILE = b'{"prompt": "Why?"}\n'
@@ -73,9 +79,11 @@ def make_world(db: Engine) -> World:
     number = next(_numbers)
     with transaction(db) as session:
         person, other = (_person(session, f"{name}{number}@world.example") for name in ("acts", "other"))
-        project = Project(slug=f"world-{number}", name="World", auto_train=False, ask_strength=True)
+        project = Project(slug=f"world-{number}", name="World", auto_train=False, ask_strength=True, allow_chat=True)
         project.attributes = [{"key": "warmth", "label": "Warmth", "help": ""}]
         project.flags = [{"key": "harmful", "label": "Harmful"}]
+        project.reasons, project.ask_likert = [{"key": "clear", "label": "Clearer"}], True
+        project.allow_edit = True
         session.add(project)
         session.flush()
         session.add_all(
@@ -89,6 +97,8 @@ def make_world(db: Engine) -> World:
         ids = {"slug": project.slug, "edition": 1, "person_id": other.id, "other_email": other.email}
         ids |= _account(session, person, project) | _training(session, project) | _import(session, project)
         ids |= _desk(session, project, person) | _member(session, project)
+        ids |= _chats(session, project, person)
+        ids |= _teaching(session, project, person) | _writing(session, project, person)
         return World(person, project, ids, accounts.start_session(session, person))
 
 
@@ -158,7 +168,51 @@ def _desk(session: Session, project: Project, person: Person) -> dict[str, Any]:
             else:
                 ids["held"].append(assignment.id)
                 ids["keys"].append(str(assignment.idempotency_key))
-    return ids | {"comparison_id": comparison_id}
+    about = {"project_id": project.id, "comparison_id": comparison_id, "rater_id": person.id}
+    report, thread = Report(**about, reason="unsafe"), Thread(**about, waits_for="rater")
+    session.add_all([report, thread])
+    session.flush()
+    ids |= {"report": report.id, "thread": thread.id}
+    return ids | {"comparison_id": comparison_id, "prompt_id": prompt_id}
+
+
+def _writing(session: Session, project: Project, person: Person) -> dict[str, Any]:
+    """A prompt in hand, one that is written to, and one to be skipped."""
+    project.demonstrations_per_prompt = 3
+    ids = {}
+    for name, state in (("in_hand", "leased"), ("written", "expired"), ("to_skip", "expired")):
+        prompt_id, _ = prompts.add_prompt(session, project, [{"role": "user", "content": f"Write about {name}."}])
+        task = WritingTask(project_id=project.id, prompt_id=prompt_id, writer_id=person.id, state=state)
+        task.lease_until = session.scalar(select(func.now() + func.make_interval(0, 0, 0, 1)))  # type: ignore[assignment]
+        session.add(task)
+        session.flush()
+        ids[name] = task.id
+    key = uuid.uuid4()
+    writing.submit(session, project, person, task_id=ids["written"], text="Once.", idempotency_key=key)
+    return ids | {"writing_key": str(uuid.uuid4())}
+
+
+def _teaching(session: Session, project: Project, person: Person) -> dict[str, Any]:
+    """Two practice comparisons, one free to be made one, and two questions of a quiz that is open to this person."""
+    prompt_id, _ = prompts.add_prompt(session, project, [{"role": "user", "content": "Why practise?"}])
+    ids: dict[str, Any] = {"lessons": [], "questions": []}
+    for i in range(3):
+        texts = [prompts.add_response(session, prompt_id, f"{name} {i}", origin="imported")[0] for name in "cd"]
+        ids["free"], _ = prompts.add_comparison(session, project, prompt_id, texts, origin="imported")
+        if i < 2:
+            lesson = lessons.write_lesson(
+                session, project, comparison_id=ids["free"], ranks=[1, 2], explanation="**True**.", person_id=person.id
+            )
+            ids["lessons"].append(lesson.id)
+    for body in ("What comes first?", "What comes last?"):
+        question = quiz.write_question(
+            session, project, kind="choice", body=body, options=["Truth", "Style"], correct=0, explanation="Rule 1.",
+            person_id=person.id,
+        )  # fmt: skip
+        ids["questions"].append(question.id)
+    project.quiz_required, project.quiz_tries = True, 20
+    rulings.rule(session, project, person.id, kind="pass", person_id=person.id)
+    return ids
 
 
 def _held(session: Session, project: Project, person: Person, comparison_id: int) -> Assignment:
@@ -169,6 +223,36 @@ def _held(session: Session, project: Project, person: Person, comparison_id: int
     session.add(assignment)
     session.flush()
     return assignment
+
+
+def _chats(session: Session, project: Project, person: Person) -> dict[str, Any]:
+    """Five chats (`chats`, `turns`): ready to choose, ready for a draft or new replies, broken off, chosen and to be
+    reported, chosen and to go on; and an endpoint that nobody answers at.
+    """
+    ids: dict[str, Any] = {"chats": [], "turns": [], "turn_keys": []}
+    endpoint = ChatEndpoint(project_id=project.id, name="Elsewhere", base_url="http://127.0.0.1:9/v1", model="m")
+    gone = ChatEndpoint(project_id=project.id, name="Gone", base_url="http://127.0.0.1:9/v1", model="m")
+    session.add_all([endpoint, gone])
+    session.flush()
+    for state in ("done", "done", "failed", "report", "chosen"):
+        chat = Chat(project_id=project.id, rater_id=person.id, start_key=uuid.uuid4(), is_red_team=state == "report")
+        session.add(chat)
+        session.flush()
+        is_chosen = state in {"report", "chosen"}
+        turn = ChatTurn(chat_id=chat.id, number=1, text="Why?", say_key=uuid.uuid4())
+        turn.state, turn.chosen_place = ("chosen", 0) if is_chosen else ("open", None)
+        session.add(turn)
+        session.flush()
+        for place in range(2):
+            reply = ChatReply(turn_id=turn.id, round=1, place=place, endpoint_id=endpoint.id, source="Elsewhere")
+            reply.sampling, reply.text = {"temperature": 1.0, "max_new_tokens": 8}, f"Because {place}."
+            reply.state, reply.finish_reason = "done" if state != "failed" else "failed", "stop"
+            session.add(reply)
+        ids["chats"].append(chat.id)
+        ids["turns"].append(turn.id)
+        ids["turn_keys"].append(str(turn.key))
+    session.flush()
+    return ids | {"endpoint": endpoint.id, "gone": gone.id}
 
 
 def _ranked(session: Session, project: Project, person: Person, assignment: Assignment, texts: list[int]) -> None:
@@ -209,6 +293,7 @@ def page_requests(world: World) -> Iterator[Good]:
 
     rank = {"num_responses": "2", "rank-0": "1", "rank-1": "2", "note": "Brief.", "attribute-warmth-0": "1"}
     rank |= {"attribute-warmth-1": "2", "flags-0": "harmful", "seconds": "3.5"}
+    rank |= {"reasons": "clear", "likert-0": "6", "likert-1": "3", "edit": "Better."}
     yield good("/projects/{slug}/rate/{assignment_id}/leave", assignment_id=ids["reopened"])
     yield good("/projects/{slug}/members/{person_id}/link", person_id=ids["member_id"])
     yield good("/projects/{slug}/rate/{assignment_id}/draft", rank, assignment_id=ids["held"][0])
@@ -220,8 +305,62 @@ def page_requests(world: World) -> Iterator[Good]:
     )
     reason = {"reason": "unclear", "note": "What is asked?"}
     yield good("/projects/{slug}/rate/{assignment_id}/skip", reason, assignment_id=ids["held"][1])
+    asked, why = {"text": "Is it about the hotel?"}, {"reason": "unsafe", "words": "It names somebody."}
+    yield good("/projects/{slug}/rate/{assignment_id}/ask", asked, assignment_id=ids["held"][2])
+    yield good("/projects/{slug}/rate/{assignment_id}/report", why, assignment_id=ids["held"][2])
+    yield good("/projects/{slug}/my-questions/seen")
+    yield good("/projects/{slug}/my-questions/{thread_id}", {"text": "And the pool?"}, thread_id=ids["thread"])
+    yield good("/projects/{slug}/inbox/questions/{thread_id}", {"text": "Yes."}, thread_id=ids["thread"])
+    decided = {"decision": "keep", "note": "It is fine."}
+    yield good("/projects/{slug}/inbox/reports/{report_id}", decided, report_id=ids["report"])
+    yield good("/projects/{slug}/my-care", {"categories": ["hate"]})
+    marks = {"warnings": ["violence"]}
+    yield good("/projects/{slug}/comparisons/{comparison_id}/warnings", marks, comparison_id=ids["comparison_id"])
     yield good("/projects/{slug}/rate-undo")
     yield good("/projects/{slug}/rate/next")
+    yield good("/projects/{slug}/rate/ahead")
+    chats, at_turn = ids["chats"], "/projects/{slug}/chat/{chat_id}/turns/{turn_id}"
+    places = [{"chat_id": chat, "turn_id": turn} for chat, turn in zip(chats, ids["turns"], strict=True)]
+    yield good(f"{at_turn}/draft", {"choice": "a2", "num_responses": "2"}, **places[1])
+    choice = {"choice": "b3", "num_responses": "2", "idempotency_key": ids["turn_keys"][0], "seconds": "2"}
+    yield good(f"{at_turn}/choice", choice, **places[0])
+    yield good(f"{at_turn}/regenerate", {"round": "1"}, **places[1])
+    yield good(f"{at_turn}/retry", **places[2])
+    yield good(f"{at_turn}/report", {"rule": "harmful", "severity": "2", "note": "By asking twice."}, **places[3])
+    say = {"text": "And then?", "idempotency_key": str(uuid.uuid4())}
+    yield good("/projects/{slug}/chat/{chat_id}/turns", say, chat_id=chats[4])
+    yield good("/projects/{slug}/chat/{chat_id}/end", chat_id=chats[1])
+    yield good("/projects/{slug}/chat", {"text": "Where is it?", "idempotency_key": str(uuid.uuid4())})
+    endpoint = {"name": "Other", "base_url": "http://127.0.0.1:9/v1", "model": "m", "key": "k", "temperature": "0.5"}
+    endpoint |= {"weight": "1", "is_enabled": "on"}
+    yield good("/projects/{slug}/endpoints", endpoint)
+    yield good("/projects/{slug}/endpoints/{endpoint_id}", endpoint | {"name": "Here"}, endpoint_id=ids["endpoint"])
+    yield good("/projects/{slug}/endpoints/{endpoint_id}/try", endpoint_id=ids["endpoint"])
+    yield good("/projects/{slug}/endpoints/{endpoint_id}/remove", endpoint_id=ids["gone"])
+    written = {"text": "It **is** so.", "idempotency_key": ids["writing_key"]}
+    yield good("/projects/{slug}/write/{task_id}/draft", {"text": "It is"}, task_id=ids["in_hand"])
+    yield good("/projects/{slug}/write/{task_id}", written, task_id=ids["in_hand"])
+    reason = {"reason": "unclear", "note": "What is asked?"}
+    yield good("/projects/{slug}/write/{task_id}/skip", reason, task_id=ids["to_skip"])
+    again = {"text": "Twice.", "idempotency_key": str(uuid.uuid4())}
+    yield good("/projects/{slug}/my-demonstrations/{task_id}", again, task_id=ids["written"])
+    yield good("/projects/{slug}/write/preview", {"text": "# So"})
+    yield good("/projects/{slug}/write/next")
+    order = {"num_responses": "2", "rank-0": "1", "rank-1": "2", "idempotency_key": str(uuid.uuid4())}
+    yield good("/projects/{slug}/practice/{lesson_id}", order, lesson_id=ids["lessons"][0])
+    chosen = {f"question-{question_id}": "0" for question_id in ids["questions"]}
+    yield good("/projects/{slug}/quiz", chosen | {"idempotency_key": str(uuid.uuid4())})
+    lesson = {"rank-0": "2", "rank-1": "1", "explanation": "It is *shorter*."}
+    yield good("/projects/{slug}/teaching/lessons", lesson | {"comparison_id": str(ids["free"])})
+    yield good("/projects/{slug}/teaching/lessons/{lesson_id}", lesson, lesson_id=ids["lessons"][0])
+    yield good("/projects/{slug}/teaching/lessons/{lesson_id}/remove", lesson_id=ids["lessons"][1])
+    yield good("/projects/{slug}/teaching/preview", {"explanation": "# Why"})
+    question = {"kind": "pair", "body": "Hi", "options": ["Hello", "What?"], "correct": "0", "explanation": "Kind."}
+    yield good("/projects/{slug}/teaching/quiz", question)
+    yield good("/projects/{slug}/teaching/quiz/{question_id}", question, question_id=ids["questions"][0])
+    yield good("/projects/{slug}/teaching/quiz/{question_id}/remove", question_id=ids["questions"][1])
+    ruling = {"kind": "reset", "reason": "The guidelines are new."}
+    yield good("/projects/{slug}/teaching/raters/{person_id}", ruling, person_id=ids["member_id"])
     yield good("/projects/{slug}/runs/{run_id}/cancel", run_id=ids["queued"])
     yield good("/projects/{slug}/runs/{run_id}/retry", run_id=ids["failed"])
     yield good("/projects/{slug}/runs", {"kind": "loop"})
@@ -239,6 +378,9 @@ def page_requests(world: World) -> Iterator[Good]:
     yield good("/projects/{slug}/members/{person_id}", {"roles": ["rater"]}, person_id=ids["person_id"])
     yield good("/projects/new", {"name": "Answers", "address": f"new-{at[-1]}", "template": "pairwise"})
     yield good("/account/name", {"name": "Grace"})
+    yield good("/account/keys", {"skip": "p F2", "note": "", "rank-1": "v"})
+    yield good("/account/keys/single", {"single_keys": "off"})
+    yield good("/account/keys/reset")
     yield good("/account/tokens", {"name": "weekly", "scopes": ["rater"]})
     yield good("/account/tokens/{token_id}/revoke", token_id=ids["token_id"])
     yield good("/account/sessions/{session_id}/end", session_id=ids["session_id"])
@@ -257,7 +399,20 @@ def settings_form() -> dict[str, str]:
         "raters_per_comparison": "2",
         "responses_per_comparison": "4",
         "lease_minutes": "30",
+        "practice_comparisons": "0",
+        "quiz_pass_percent": "80",
+        "quiz_tries": "3",
+        "demonstrations_per_prompt": "3",
         "allow_ties": "on",
+        "allow_chat": "on",
+        "chat_replies": "2",
+        "chat_min_turns": "0",
+        "max_rankings_per_day": "0",
+        "max_hours_per_day": "0",
+        "break_minutes": "50",
+        "rules": "harm | Harm",
+        "warnings": "hate | Hate",
+        "reasons": "clear | Clearer",
         "attributes": "warmth | Warmth | Is it kind?",
         "flags": "harmful | Harmful",
         "sampling.temperature": "0.9",
@@ -277,7 +432,7 @@ def api_requests(world: World) -> Iterator[Good]:
         return Good(method, f"/api/v1{path}", json=json or {}, path={"slug": ids["slug"], **named})
 
     rank = {"ranks": [1, 2], "all_bad": False, "strength": 2, "attributes": {"warmth": [1, 2]}, "note": "Brief."}
-    rank["flags"] = {"0": ["harmful"]}
+    rank |= {"flags": {"0": ["harmful"]}, "reasons": ["clear"], "likert": [6, None], "edit": "Better."}
     at = "/projects/{slug}/assignments/{assignment_id}"
     yield good("POST", f"{at}/leave", assignment_id=ids["reopened"])
     yield good("POST", "/projects/{slug}/members/{person_id}/link", person_id=ids["member_id"])
@@ -286,8 +441,60 @@ def api_requests(world: World) -> Iterator[Good]:
     sent = rank | {"idempotency_key": ids["keys"][0], "seconds": 3.5}
     yield good("POST", f"{at}/ranking", sent, assignment_id=ids["held"][0])
     yield good("POST", f"{at}/skip", {"reason": "unclear", "note": ""}, assignment_id=ids["held"][1])
+    why = {"reason": "unsafe", "words": "It names somebody."}
+    yield good("POST", f"{at}/question", {"text": "Is it about the hotel?"}, assignment_id=ids["held"][2])
+    yield good("POST", f"{at}/report", why, assignment_id=ids["held"][2])
+    yield good("POST", "/projects/{slug}/questions/{thread_id}/answer", {"text": "Yes."}, thread_id=ids["thread"])
+    decision = {"decision": "withdraw", "note": "Gone."}
+    yield good("POST", "/projects/{slug}/reports/{report_id}/decision", decision, report_id=ids["report"])
+    yield good("PUT", "/projects/{slug}/me/care", {"opted_out": ["hate"]})
+    yield good(
+        "PUT", "/projects/{slug}/prompts/{prompt_id}/warnings", {"warnings": ["violence"]}, prompt_id=ids["prompt_id"]
+    )
     yield good("POST", "/projects/{slug}/undo", {"assignment_id": None})
     yield good("POST", "/projects/{slug}/next")
+    chats, at_turn = ids["chats"], "/projects/{slug}/chats/{chat_id}/turns/{turn_id}"
+    places = [{"chat_id": chat, "turn_id": turn} for chat, turn in zip(chats, ids["turns"], strict=True)]
+    yield good("POST", f"{at_turn}/draft", rank, **places[1])
+    choice = rank | {"idempotency_key": ids["turn_keys"][0], "seconds": 2.0}
+    yield good("POST", f"{at_turn}/choice", choice, **places[0])
+    yield good("POST", f"{at_turn}/regenerate", {"round": 1}, **places[1])
+    yield good("POST", f"{at_turn}/retry", **places[2])
+    yield good("POST", f"{at_turn}/report", {"rule": "harmful", "severity": 2, "note": "By asking."}, **places[3])
+    say = {"text": "And then?", "idempotency_key": str(uuid.uuid4())}
+    yield good("POST", "/projects/{slug}/chats/{chat_id}/turns", say, chat_id=chats[4])
+    yield good("POST", "/projects/{slug}/chats/{chat_id}/end", chat_id=chats[1])
+    yield good("POST", "/projects/{slug}/chats", {"text": "Where is it?", "idempotency_key": str(uuid.uuid4())})
+    endpoint: dict[str, Any] = {"name": "Other", "base_url": "http://127.0.0.1:9/v1", "model": "m", "key": "k"}
+    endpoint |= {"temperature": 0.5, "weight": 1, "is_enabled": True}
+    at_endpoint = "/projects/{slug}/endpoints/{endpoint_id}"
+    yield good("POST", "/projects/{slug}/endpoints", endpoint)
+    yield good("PUT", at_endpoint, endpoint | {"name": "Here"}, endpoint_id=ids["endpoint"])
+    yield good("POST", f"{at_endpoint}/try", endpoint_id=ids["endpoint"])
+    yield good("DELETE", at_endpoint, endpoint_id=ids["gone"])
+    written = {"text": "It **is** so.", "idempotency_key": ids["writing_key"]}
+    yield good("POST", "/projects/{slug}/writing/{task_id}/draft", {"text": "It is"}, task_id=ids["in_hand"])
+    yield good("POST", "/projects/{slug}/writing/{task_id}", written, task_id=ids["in_hand"])
+    reason = {"reason": "unclear", "note": ""}
+    yield good("POST", "/projects/{slug}/writing/{task_id}/skip", reason, task_id=ids["to_skip"])
+    again = {"text": "Twice.", "idempotency_key": str(uuid.uuid4())}
+    yield good("POST", "/projects/{slug}/demonstrations/{task_id}", again, task_id=ids["written"])
+    yield good("POST", "/projects/{slug}/writing/next")
+    order = {"ranks": [1, 2], "idempotency_key": str(uuid.uuid4())}
+    yield good("POST", "/projects/{slug}/practice/{lesson_id}", order, lesson_id=ids["lessons"][0])
+    chosen = [{"question_id": question_id, "option": 0} for question_id in ids["questions"]]
+    yield good("POST", "/projects/{slug}/quiz", {"answers": chosen, "idempotency_key": str(uuid.uuid4())})
+    lesson = {"ranks": [2, 1], "explanation": "It is *shorter*."}
+    yield good("POST", "/projects/{slug}/teaching/lessons", lesson | {"comparison_id": ids["free"]})
+    yield good("PUT", "/projects/{slug}/teaching/lessons/{lesson_id}", lesson, lesson_id=ids["lessons"][0])
+    yield good("DELETE", "/projects/{slug}/teaching/lessons/{lesson_id}", lesson_id=ids["lessons"][1])
+    question = {"kind": "pair", "body": "Hi", "options": ["Hello", "What?"], "correct": 0, "explanation": "Kind."}
+    at_question = "/projects/{slug}/teaching/questions/{question_id}"
+    yield good("POST", "/projects/{slug}/teaching/questions", question)
+    yield good("PUT", at_question, question, question_id=ids["questions"][0])
+    yield good("DELETE", at_question, question_id=ids["questions"][1])
+    ruling = {"kind": "reset", "reason": "The guidelines are new."}
+    yield good("POST", "/projects/{slug}/teaching/raters/{person_id}", ruling, person_id=ids["member_id"])
     yield good("POST", "/projects/{slug}/runs/{run_id}/cancel", run_id=ids["queued"])
     yield good("POST", "/projects/{slug}/runs/{run_id}/retry", run_id=ids["failed"])
     yield good("POST", "/projects/{slug}/runs", {"kind": "loop"})
@@ -306,6 +513,7 @@ def api_requests(world: World) -> Iterator[Good]:
     yield good("PUT", "/projects/{slug}/members/{person_id}", {"roles": ["rater"]}, person_id=ids["person_id"])
     yield good("POST", "/projects", {"slug": f"api-{ids['slug']}", "name": "Answers", "template": "pairwise"})
     yield good("POST", "/people", {"email": f"n{ids['person_id']}@w.example", "name": "New", "is_site_admin": False})
+    yield good("PUT", "/me/keys", {"single_keys": True, "keys": {"skip": ["p", "F2"]}})
     yield good("POST", "/tokens", {"name": "weekly", "scopes": ["rater"], "days": 30})
     yield good("DELETE", "/tokens/{token_id}", token_id=ids["token_id"])
 
@@ -325,6 +533,24 @@ def changes() -> dict[str, Any]:
         "flags": [{"key": "harmful", "label": "Harmful"}],
         "lease_minutes": 30,
         "threshold": 50,
+        "allow_chat": True,
+        "chat_replies": 2,
+        "chat_min_turns": 0,
+        "max_rankings_per_day": 0,
+        "max_hours_per_day": 8,
+        "break_minutes": 45,
+        "red_team": False,
+        "rules": [{"key": "harm", "label": "Harm"}],
+        "practice_comparisons": 0,
+        "quiz_required": False,
+        "quiz_pass_percent": 80,
+        "quiz_tries": 3,
+        "warnings": [{"key": "hate", "label": "Hate"}],
+        "demonstrations_per_prompt": 3,
+        "reasons": [{"key": "clear", "label": "Clearer"}],
+        "require_reason": False,
+        "allow_edit": True,
+        "ask_likert": True,
         "auto_train": False,
         "include_simulated": True,
         "base_model": "tiny",

@@ -12,9 +12,14 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from sqlalchemy import Engine
 
+from app.accounts import service as accounts
+from app.accounts.models import Person
 from app.config import Settings
+from app.db import transaction
 from app.main import create_app
+from app.projects.models import Project
 from tests.app.conftest import (  # noqa: F401 - fixtures
     db,
     join,
@@ -64,13 +69,21 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def site(database_url: str, tmp_path: Any) -> Iterator[str]:
+def more_settings() -> dict[str, Any]:
+    """Settings that a file of tests adds to the website's."""
+    return {}
+
+
+@pytest.fixture
+def site(database_url: str, tmp_path: Any, more_settings: dict[str, Any]) -> Iterator[str]:
     """The address of a running website on this test's database."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    settings = Settings(DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", public_url=url)
+    settings = Settings(
+        DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", public_url=url, **more_settings
+    )
     app: FastAPI = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -80,6 +93,11 @@ def site(database_url: str, tmp_path: Any) -> Iterator[str]:
     yield url
     server.should_exit = True
     thread.join(10)
+
+
+def is_provoked(message: str) -> bool:
+    """What the console says of refusals, and of requests while a test has cut the connection."""
+    return "status of 4" in message or "ERR_INTERNET_DISCONNECTED" in message
 
 
 @pytest.fixture
@@ -98,9 +116,7 @@ def open_page(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
-        page.on(
-            "console", lambda m: trouble.append(m.text) if m.type == "error" and "status of 4" not in m.text else None
-        )
+        page.on("console", lambda m: trouble.append(m.text) if m.type == "error" and not is_provoked(m.text) else None)
         page.on(
             "request", lambda r: None if r.url.startswith((site, "data:")) else trouble.append(f"asked for {r.url}")
         )
@@ -110,3 +126,31 @@ def open_page(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert trouble == []
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project]) -> Project:  # noqa: F811
+    return make_project(name="Answers", responses_per_comparison=4)
+
+
+@pytest.fixture
+def enter(
+    db: Engine,  # noqa: F811
+    make_person: Callable[..., Person],  # noqa: F811
+    join: Callable[..., Person],  # noqa: F811
+    project: Project,
+    open_page: Callable[..., Page],
+) -> Callable[..., Page]:
+    """A new person with these roles, signed in by one-time link."""
+
+    def entered(*roles: str, **options: object) -> Page:
+        person = join(make_person(), project, *roles)
+        with transaction(db) as session:
+            token = accounts.create_link(session, "sign_in", person_id=person.id)
+        page = open_page(**options)
+        page.goto(f"/link/{token}")
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/projects/*")
+        return page
+
+    return entered

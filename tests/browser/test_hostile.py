@@ -22,7 +22,7 @@ from tests.payloads import PAYLOADS
 LOOK = """() => [
   window.pwned,
   ...[...document.querySelectorAll('.prose, td, li, .notice, dd, h1, p')].flatMap(part =>
-    [...part.querySelectorAll('img, script, iframe, svg, math, style, object, video, meta, base, link, form form')]
+    [...part.querySelectorAll('img, script, iframe, svg, math [href], annotation-xml, mglyph, maction, style, object, video, meta, base, link, form form')]
       .map(element => element.outerHTML.slice(0, 100))),
   ...[...document.querySelectorAll('[hx-ignore] *')].flatMap(element =>
     [...element.attributes].filter(a => /^(on|hx-|data-hx|id$|name$|style$)/.test(a.name)).map(a => a.name)),
@@ -103,6 +103,7 @@ def rate_all(page: Page, project: Project, *, num: int) -> None:
     page.locator("form[action$='/acknowledge'] button").first.click()
     page.wait_for_load_state("networkidle")
     for _ in range(num):
+        page.locator("#comparison, form[action$='/rate/next']").first.wait_for()  # Not while the next is on its way.
         if page.locator("#comparison").count() == 0:
             page.locator("form[action$='/rate/next'] button").first.click()
             page.locator("#comparison").wait_for()

@@ -18,50 +18,9 @@ from app.projects.models import Project
 from app.prompts.models import ComparisonResponse
 from app.rating.models import Assignment, Ranking
 from app.training.models import ModelVersion, Run, RunMetric
+from tests.browser.desk import begin_rating, press_ranks, rankings
 
 Opener = Callable[..., Page]
-
-
-@pytest.fixture
-def project(make_project: Callable[..., Project]) -> Project:
-    return make_project(name="Answers", responses_per_comparison=4)
-
-
-@pytest.fixture
-def enter(
-    db: Engine, make_person: Callable[..., Person], join: Callable[..., Person], project: Project, open_page: Opener
-) -> Callable[..., Page]:
-    """A new person with these roles, signed in by one-time link."""
-
-    def entered(*roles: str, **options: object) -> Page:
-        person = join(make_person(), project, *roles)
-        with transaction(db) as session:
-            token = accounts.create_link(session, "sign_in", person_id=person.id)
-        page = open_page(**options)
-        page.goto(f"/link/{token}")
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url("**/projects/*")
-        return page
-
-    return entered
-
-
-def rankings(db: Engine) -> list[Ranking]:
-    with transaction(db) as session:
-        return list(session.scalars(select(Ranking).order_by(Ranking.id)))
-
-
-def begin_rating(page: Page, project: Project) -> None:
-    page.goto(f"/projects/{project.slug}/rate")
-    page.keyboard.press("Enter")
-    page.locator("#comparison").wait_for()
-
-
-def press_ranks(page: Page, letters: str, digits: str) -> None:
-    """A letter takes the card, the digit ranks it."""
-    for letter, digit in zip(letters, digits, strict=True):
-        page.keyboard.press(letter)
-        page.keyboard.press(digit)
 
 
 def test_a_one_time_link_signs_in_once(db: Engine, make_person: Callable[..., Person], open_page: Opener) -> None:
@@ -91,6 +50,7 @@ def test_four_responses_are_ranked_by_keyboard_alone(
     page.keyboard.press("Enter")
     expect(page.locator('input[name="idempotency_key"]')).not_to_have_value(first)
     expect(page.locator("[data-order]")).to_have_text("Nothing is ranked yet.")
+    expect(page.locator(".desk__bar")).to_contain_text("Saved.")
     stored = rankings(db)
     assert len(stored) == 1
     with transaction(db) as session:
@@ -133,6 +93,7 @@ def test_eight_real_responses_are_imported_and_ranked_by_keyboard_alone(
     expect(page.locator("[data-order]")).to_have_text("H > F = G > E > D > C > B > A")
     page.keyboard.press("Enter")
     expect(page.locator("[data-order]")).to_have_text("Nothing is ranked yet.")
+    expect(page.locator(".desk__bar")).to_contain_text("Saved.")
     ranking = rankings(db)[0]
     of_comparison = select(ComparisonResponse).where(ComparisonResponse.comparison_id == ranking.comparison_id)
     with transaction(db) as session:
@@ -294,7 +255,7 @@ def test_a_correction_is_left_by_one_key_and_the_next_comparison_waits(
     begin_rating(page, project)
     for key in ("1", "2", "Enter"):
         page.keyboard.press(key)
-    expect(page.locator("[role=status]")).to_contain_text("Saved.")
+    expect(page.get_by_role("status").filter(has_text="Saved.")).to_be_visible()
     page.keyboard.press("z")
     expect(page.get_by_role("heading", name="Correct your ranking")).to_be_visible()
     expect(page.locator(".skip")).to_have_count(0)

@@ -1,12 +1,13 @@
 """Every page, wide and narrow, light and dark: nothing serious for axe, nothing wider than the screen."""
 
+import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from app.accounts import service as accounts
 from app.accounts.models import Person
@@ -14,14 +15,18 @@ from app.db import transaction
 from app.exchange.models import ImportJob, ImportProblem
 from app.guidelines import service as guidelines
 from app.projects.models import Project
+from app.rating import lessons as practice
+from app.teaching import lessons, quiz, rulings
 from app.training.models import ModelVersion, Run, RunLog, RunMetric
+from app.writing import service as writing
+from tests.browser.access import small_targets, violations
 
-AXE = Path(__file__).resolve().parents[2] / "static" / "vendor" / "axe.min.js"
-LOOKS = [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark")]
+LOOKS = [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark"), (320, 640, "light")]
 PAGES = [
     "/",
     "/projects/new",
     "/account",
+    "/account/keys",
     "/help",
     "/help/raters",
     "/help/admins",
@@ -30,6 +35,10 @@ PAGES = [
     "/projects/{slug}",
     "/projects/{slug}/rate",
     "/projects/{slug}/my-rankings",
+    "/projects/{slug}/my-statistics",
+    "/projects/{slug}/my-care",
+    "/projects/{slug}/my-questions",
+    "/projects/{slug}/inbox",
     "/projects/{slug}/guidelines",
     "/projects/{slug}/guidelines/edit",
     "/projects/{slug}/guidelines/1",
@@ -43,6 +52,23 @@ PAGES = [
     "/projects/{slug}/imports/{job}",
     "/projects/{slug}/comparisons",
     "/projects/{slug}/comparisons/{comparison}",
+    "/projects/{slug}/teaching",
+    "/projects/{slug}/teaching/lessons/{lesson}",
+    "/projects/{slug}/teaching/lessons/new?comparison={comparison}",
+    "/projects/{slug}/teaching/quiz",
+    "/projects/{slug}/teaching/quiz/new?kind=choice",
+    "/projects/{slug}/teaching/quiz/new?kind=pair",
+    "/projects/{slug}/teaching/quiz/{question}",
+    "/projects/{slug}/teaching/raters",
+    "/projects/{slug}/practice",
+    "/projects/{slug}/practice/{lesson}",
+    "/projects/{slug}/practice/answers/{practised}",
+    "/projects/{slug}/quiz",
+    "/projects/{slug}/write",
+    "/projects/{slug}/demonstrations",
+    "/projects/{slug}/my-demonstrations",
+    "/projects/{slug}/my-demonstrations/{written}",
+    "/projects/{slug}/quiz/{attempt}",
     "/projects/{slug}/members",
     "/projects/{slug}/settings",
     "/projects/absent",
@@ -64,7 +90,7 @@ def world(
         flags=[{"key": "harmful", "label": "Harmful"}],
     )
     person = join(make_person(is_site_admin=True), project, "rater", "admin", "operator", "overseer")
-    comparison = make_comparisons(project, 2, k=3)[0]
+    comparison, practised_on = make_comparisons(project, 2, k=3)[0], make_comparisons(project, 1, k=3)[0]
     with transaction(db) as session:
         for body in ("# First\n\n- one", "# Second\n\n- one\n- two"):
             guidelines.save_draft(session, project, body=body, person_id=person.id)
@@ -106,19 +132,42 @@ def world(
         session.flush()
         session.add(ImportProblem(import_id=job.id, line=3, reason="it is not JSON."))
         token = accounts.start_session(session, person)
-        names = {"slug": project.slug, "run": run.id, "version": version.id, "job": job.id, "comparison": comparison}
-    return {"token": token, "names": names}
+        names: dict[str, Any] = teach(session, project, person, practised_on)
+        names |= {"slug": project.slug, "run": run.id, "version": version.id, "job": job.id, "comparison": comparison}
+    return {"token": token, "names": names, "rater": (project, person.id)}
 
 
-def violations(page: Page) -> list[str]:
-    """What axe-core calls serious or critical."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{v['id']}: {v['nodes'][0]['html'][:160]} {v['nodes'][0].get('failureSummary', '')[:200]}"
-        for v in found["violations"]
-        if v["impact"] in {"serious", "critical"}
-    ]
+def teach(session: Session, project: Project, person: Person, comparison_id: int) -> dict[str, int]:
+    """A lesson that was answered, and a quiz that was not passed and is still open."""
+    kept = session.get_one(Project, project.id)
+    kept.quiz_required = True
+    lesson = lessons.write_lesson(
+        session, project, comparison_id=comparison_id, ranks=[1, 2, 3], explanation="**So.**", person_id=person.id
+    )
+    practised = practice.answer_lesson(
+        session, project, lesson.id, rater_id=person.id, ranks=[1, 3, 2], idempotency_key=uuid.uuid4()
+    )
+    asked = [
+        quiz.write_question(
+            session, project, kind=kind, body="Which?", options=["One", "Two"], correct=0, explanation="So.",
+            person_id=person.id,
+        ).id
+        for kind in quiz.KINDS
+    ]  # fmt: skip
+    answers = {question_id: place for place, question_id in enumerate(asked)}
+    attempt = quiz.attempt(session, kept, rater_id=person.id, answers=answers, idempotency_key=uuid.uuid4())
+    kept.demonstrations_per_prompt = 2
+    written = writing.next_task(session, kept, writer_id=person.id)
+    assert written is not None
+    writing.submit(session, kept, person, task_id=written.id, text="**So.**", idempotency_key=uuid.uuid4())
+    writing.next_task(session, kept, writer_id=person.id)
+    return {
+        "written": written.id,
+        "lesson": lesson.id,
+        "practised": practised.id,
+        "question": asked[0],
+        "attempt": attempt.id,
+    }
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), LOOKS)
@@ -136,21 +185,29 @@ def test_every_page_is_usable_by_everybody(
         wrong += [f"{path}: {violation}" for violation in violations(page)]
         if page.evaluate("document.documentElement.scrollWidth") > width:
             wrong.append(f"{path}: wider than {width} px")
+        wrong += [f"{path}: small target {target}" for target in small_targets(page)]
     assert wrong == []
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), LOOKS)
 def test_the_desk_with_a_comparison_is_usable_by_everybody(
-    world: dict[str, Any], open_page: Callable[..., Page], site: str, width: int, height: int, scheme: str
+    db: Engine, world: dict[str, Any], open_page: Callable[..., Page], site: str, width: int, height: int, scheme: str
 ) -> None:
     page = open_page(width=width, height=height, color_scheme=scheme)
     page.context.add_cookies([{"name": "attune_session", "value": world["token"], "url": site}])
     page.goto(f"/projects/{world['names']['slug']}/rate")
+    assert violations(page) == []  # The quiz comes first.
+    with transaction(db) as session:
+        rulings.rule(session, world["rater"][0], world["rater"][1], kind="pass", person_id=world["rater"][1])
+    page.reload()
     page.get_by_role("button", name="Show me a comparison").click()
     page.locator("#comparison").wait_for()
     page.keyboard.press("1")
     assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for key in ("d", "m", "m"):  # Differences, the raw text, and back.
+        page.keyboard.press(key)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.keyboard.press("?")
     assert page.locator("#keys-help").is_visible()
     assert violations(page) == []

@@ -117,3 +117,29 @@ def test_the_trail_shows_who_decided(db: Engine, project: Project, overseer: Per
     assert "version.approved" in page
     assert overseer.name in page
     assert f'/versions/{new}">policy 1</a>' in page
+
+
+def test_a_reward_model_shows_what_it_was_trained_further_from_and_how_it_judges_attributes(
+    db: Engine,
+    make_project: Callable[..., Project],
+    join: Callable[..., Person],
+    make_person: Callable[..., Person],
+    sign_in: SignIn,
+) -> None:
+    project = make_project(attributes=[{"key": "warm", "label": "Warmth", "help": ""}])
+    judged = {"attribute_accuracy.warm": 0.75, "attribute_rankings.warm": 40}
+    told = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "num_heldout_rankings": 50}
+    with transaction(db) as session:
+        fixed = {"project_id": project.id, "kind": "reward_model", "state": "registered", "manifest_hash": "c" * 64}
+        first = ModelVersion(number=0, **fixed)
+        session.add(first)
+        session.flush()
+        metrics = {**told, **judged, "accuracy_shorter": 0.5, "accuracy_longer": 0.5}
+        second = ModelVersion(number=1, parent_id=first.id, metrics=metrics, **fixed)
+        session.add(second)
+        session.flush()
+        path = f"/projects/{project.slug}/versions/{second.id}"
+    page = sign_in(join(make_person(), project, "overseer")).get(path).text
+    assert "Reward model 0</a>" in page
+    row = page[page.index("Warmth") :]
+    assert row.index("75.0") < row.index("of 40 rankings")

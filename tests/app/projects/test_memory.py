@@ -22,6 +22,8 @@ def test_weights_by_hand() -> None:
     assert weights("sft", training) == weights("reward", training) == 16 * 10**9
     # Policy and critic with two moments and a gradient each; reference, reward model and best version without.
     assert weights("ppo", training) == (4 + 4 + 4 + 4) * 2 * 10**9 + 3 * 4 * 10**9
+    # With the critic on the policy's trunk, one model with gradient and moments less.
+    assert weights("ppo", training_of({"ppo": {"critic": "shared"}})) == weights("ppo", training) - 16 * 10**9
     assert weights("ppo", training_of({"ppo": {"lora_rank": 8}})) < weights("ppo", training) / 2
 
 

@@ -18,7 +18,7 @@ rules_of = st.fixed_dictionaries({name: st.booleans() for name in RULES})
 
 
 def project(**rules: Any) -> Project:
-    return Project(**{**RULES, "attributes": [], "flags": [{"key": "bad", "label": "Bad"}], **rules})
+    return Project(**{**RULES, "attributes": [], "reasons": [], "flags": [{"key": "bad", "label": "Bad"}], **rules})
 
 
 def checked_or_refused(

@@ -76,7 +76,8 @@ def test_a_program_takes_a_comparison_and_ranks_it(
     answer = rater.rank(taken, [2, 1, 2, 4])
     assert answer.status_code == 200
     assert answer.json() | {"id": 0} == {
-        "id": 0, "revision": 1, "standing": "counted", "is_late": False, "is_replay": False,
+        "id": 0, "revision": 1, "standing": "counted", "is_late": False, "is_too_fast": True,
+        "is_replay": False,
     }  # fmt: skip
     with transaction(db) as session:
         ranking = session.scalars(select(Ranking)).one()

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 from app.accounts.models import Person
 from app.db import transaction
 from app.projects.models import Project
-from app.prompts.models import Comparison
+from app.prompts.models import Comparison, ComparisonResponse, Response
 from app.rating import leases, service
 from app.rating.answers import Answer
 from app.rating.models import Assignment, Ranking
@@ -35,6 +36,10 @@ def rate_all(engine: Engine, project: Project, rater: Person) -> int:
             assignment = leases.next_assignment(session, project, rater_id=rater.id, may_wait=True)
         if assignment is None:
             return num_ranked
+        if rng.random() < 0.5:
+            with transaction(engine) as session:
+                following = leases.take_ahead(session, project, rater_id=rater.id)
+                assert following is None or following.id != assignment.id
         if rng.random() < 0.05:
             with transaction(engine) as session:
                 late = update(Assignment).where(Assignment.id == assignment.id)
@@ -104,6 +109,81 @@ def at_once(n: int, act: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(n) as pool:
         return list(pool.map(one, range(n)))
+
+
+def test_what_is_taken_ahead_comes_next_and_is_one_only(
+    db: Engine, make_person: Make, make_project: Make, make_comparisons: Make
+) -> None:
+    project, rater, other = make_project(), make_person(), make_person()
+    make_comparisons(project, 3)
+    with transaction(db) as session:
+        assert leases.take_ahead(session, project, rater_id=rater.id) is None  # There is nothing that it would follow.
+        first = leases.next_assignment(session, project, rater_id=rater.id)
+        following, again = (leases.take_ahead(session, project, rater_id=rater.id) for _ in range(2))
+        assert first is not None
+        assert following is not None
+        assert again is not None
+        assert first.id != following.id == again.id
+        assert leases.next_assignment(session, project, rater_id=rater.id) is first
+    with transaction(db) as session:
+        theirs = leases.next_assignment(session, project, rater_id=other.id)
+        assert theirs is not None
+        assert theirs.comparison_id not in {first.comparison_id, following.comparison_id}
+        leases.skip(session, project, first.id, rater_id=rater.id, reason="unclear")
+        after = leases.next_assignment(session, project, rater_id=rater.id)
+        assert after is not None
+        assert after.id == following.id
+
+
+def test_each_source_is_left_about_as_often_for_each_rater(
+    db: Engine, make_person: Make, make_project: Make, make_comparisons: Make
+) -> None:
+    """After 100 pairs 45 to 55 %; a fair coin alone would miss that for every third rater."""
+    project = make_project()
+    make_comparisons(project, 100, wanted=12)
+    with transaction(db) as session:
+        for position, source in ((0, "x"), (1, "y")):
+            ids = select(ComparisonResponse.response_id).where(ComparisonResponse.position == position)
+            session.execute(update(Response).where(Response.id.in_(ids)).values(source=source))
+    shares, orders = [], set()
+    for rater in (make_person() for _ in range(12)):
+        with transaction(db) as session:
+            for _ in range(100):
+                taken = leases.next_assignment(session, project, rater_id=rater.id)
+                assert taken is not None
+                leases.skip(session, project, taken.id, rater_id=rater.id, reason="other")
+            mine = select(Assignment.shown_order).where(Assignment.rater_id == rater.id).order_by(Assignment.id)
+            left = [order[0] for order in session.scalars(mine)]
+        shares.append(sum(left) / 100)
+        orders.add(tuple(left))
+    assert all(0.45 <= share <= 0.55 for share in shares), shares
+    assert len(orders) == 12  # No two raters see the same sides.
+
+
+def test_two_rankings_of_one_rater_on_their_way_at_once_do_not_lock_each_other(
+    database_url: str, make_person: Make, make_project: Make, make_comparisons: Make
+) -> None:
+    """Each stores its ranking and then asks for the next comparison, which is the other's."""
+    project, rater = make_project(auto_train=False), make_person()
+    make_comparisons(project, 40)
+    engine = create_engine(database_url, pool_size=2)
+
+    def send(held: list[Assignment], index: int) -> None:
+        taken = held[index]
+        with transaction(engine) as session:
+            key, answer = taken.idempotency_key, Answer([1, 2])
+            service.record_ranking(session, project, rater, assignment_id=taken.id, idempotency_key=key, answer=answer)
+            leases.next_assignment(session, project, rater_id=rater.id)
+
+    for _ in range(20):
+        with transaction(engine) as session:
+            leases.next_assignment(session, project, rater_id=rater.id)
+            leases.take_ahead(session, project, rater_id=rater.id)
+            held = list(session.scalars(select(Assignment).where(Assignment.state == "leased")))
+        at_once(2, partial(send, held))
+    with transaction(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Ranking)) == 40
+    engine.dispose()
 
 
 def test_a_double_click_on_next_gives_one_comparison(
