@@ -6,7 +6,7 @@ VENV := $(or $(ATTUNE_VENV),.venv)
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
 
-.PHONY: help install run test test-slow check format bench bench-gpu demo-loop chaos clean
+.PHONY: help install run test test-slow check format bench bench-gpu screens demo-loop chaos clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench: install ## The benchmarks; figures in benchmarks/README.md
 
 bench-gpu: install ## The learning library beside TRL on a GPU
 	@$(PYTHON) -m benchmarks.learning --gpu
+
+screens: install ## Take the pictures of docs/screens anew
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/browser/screens.py -q
 
 demo-loop: install ## Two rounds of the loop with simulated raters; ends with one JSON line
 	@$(PYTHON) -m benchmarks.demo_loop

@@ -26,6 +26,7 @@ BROWSER_FILES = {
     "uPlot.iife.min.js": "uplot/dist/uPlot.iife.min.js",
     "uPlot.min.css": "uplot/dist/uPlot.min.css",
     "Sortable.min.js": "sortablejs/Sortable.min.js",
+    "diff.min.js": "diff/dist/diff.min.js",
     "axe.min.js": "axe-core/axe.min.js",
 }
 
