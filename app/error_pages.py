@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.security import security_headers
@@ -28,6 +29,7 @@ def install(app: FastAPI) -> None:
     for away in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(away, _database_away)
     app.add_exception_handler(DBAPIError, _database_refused)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -121,6 +123,11 @@ async def _database_refused(request: Request, error: Exception) -> Response:
     if state in {"40001", "40P01", "55P03", "57014"}:
         return await answer(request, 503, "Someone else was changing the same thing. Nothing was stored; try again.")
     return await _bug(request, error)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Who left while still sending reads no answer; the number is for the metrics, and no bug."""
+    return Response(status_code=400)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

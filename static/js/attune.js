@@ -30,10 +30,16 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Who signs out leaves nothing behind but rankings that wait to be sent; each goes with the name of its rater only.
-document.addEventListener("submit", (event) => {
-  if (event.target.getAttribute("action") !== "/sign-out") return;
+// Once more when the page goes: until the server has answered, it goes on counting and keeping.
+function forget() {
   sessionStorage.clear();
   for (const name of Object.keys(localStorage)) if (!name.startsWith("attune.outbox.")) localStorage.removeItem(name);
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("action") !== "/sign-out") return;
+  forget();
+  window.addEventListener("pagehide", forget);
 });
 
 function showNotice(sentence, link = null) {

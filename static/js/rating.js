@@ -93,6 +93,7 @@ function changed() {
   show();
   window.clearTimeout(draftTimer);
   const draftOf = form();
+  if (draftOf.dataset.draft) sessionStorage.setItem(nameOf("draft"), String(new URLSearchParams(new FormData(draftOf))));
   draftTimer = window.setTimeout(() => saveDraft(draftOf), DRAFT_DELAY);
 }
 
@@ -106,15 +107,32 @@ function draftFields(draftOf) {
 async function saveDraft(draftOf) {
   draftTimer = 0;
   if (!draftOf.isConnected || !draftOf.dataset.draft) return; // Practice keeps no drafts.
+  const [name, kept] = [nameOf("draft", draftOf), sessionStorage.getItem(nameOf("draft", draftOf))];
   const state = document.querySelector("[data-save-state]");
   if (state) state.textContent = "· saving…";
   try {
     const answer = await sendSafely(() => fetch(draftOf.dataset.draft, { method: "POST", body: draftFields(draftOf) }));
+    if (answer.ok && sessionStorage.getItem(name) === kept) sessionStorage.removeItem(name);
     if (answer.ok) document.dispatchEvent(new CustomEvent("attune:draft-saved"));
     if (state) state.textContent = answer.ok ? "· draft saved" : "· draft not saved";
   } catch {
     if (state) state.textContent = "· offline, draft not saved";
   }
+}
+
+// What the server does not have yet is kept here: a page that loads anew is sooner than the draft that leaves with the old one.
+function bringBack() {
+  const kept = form() && sessionStorage.getItem(nameOf("draft"));
+  if (!kept) return;
+  const fields = new URLSearchParams(kept);
+  for (const field of form().elements) {
+    if (field.matches("[type=radio], [type=checkbox]")) field.checked = fields.getAll(field.name).includes(field.value);
+    if (!field.matches("textarea") || !fields.get(field.name)) continue;
+    field.value = fields.get(field.name);
+    const around = field.closest("details");
+    if (around) around.open = true;
+  }
+  changed();
 }
 
 // Steps of a pair are pressed themselves (data-command); here are the ranks of an order.
@@ -191,18 +209,18 @@ function writeSeconds() {
   seconds.value = (activeMs / 1000).toFixed(1);
   const shown = form().elements.shown_seconds;
   if (shown) shown.value = shownSeconds().toFixed(1);
-  sessionStorage.setItem(timeName("active"), String(activeMs));
+  sessionStorage.setItem(nameOf("active"), String(activeMs));
 }
 
 // By the key with which it will be sent: kept over a reload and a refusal, and begun anew for a correction.
-function timeName(kind) {
-  return `attune.${kind}.${form()?.elements.idempotency_key.value}`;
+function nameOf(kind, of = form()) {
+  return `attune.${kind}.${of?.elements.idempotency_key.value}`;
 }
 
 // By the clock, since it was first shown: who reads need not move anything.
 function shownSeconds() {
-  const since = Number(sessionStorage.getItem(timeName("shown")) ?? Date.now());
-  sessionStorage.setItem(timeName("shown"), String(since));
+  const since = Number(sessionStorage.getItem(nameOf("shown")) ?? Date.now());
+  sessionStorage.setItem(nameOf("shown"), String(since));
   return (Date.now() - since) / 1000;
 }
 
@@ -218,8 +236,9 @@ function begin() {
   if (desk === begunOn) return;
   const isNext = begunOn !== null;
   begunOn = desk;
-  activeMs = Number(sessionStorage.getItem(timeName("active")) ?? 0);
+  activeMs = Number(sessionStorage.getItem(nameOf("active")) ?? 0);
   writeSeconds();
+  bringBack();
   show();
   // The heading is announced; the first response without a rank is marked, because digits go to it.
   if (form() && !form().hasAttribute("data-pair")) mark(cards()[Math.max(0, ranks().indexOf(null))]);
@@ -233,6 +252,7 @@ for (const kind of ["htmx:before:request", "attune:leaving"]) {
     draftTimer = 0;
   });
 }
+document.addEventListener("attune:leaving", () => sessionStorage.removeItem(nameOf("draft")));
 document.addEventListener("htmx:after:swap", begin);
 document.addEventListener("attune:desk", begin);
 begin();

@@ -1,6 +1,8 @@
 """A real website on a real database, and Chromium to look at it; fails on console errors and foreign requests."""
 
+import asyncio
 import os
+import random
 import shutil
 import socket
 import threading
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from sqlalchemy import Engine
 
 from app.accounts import service as accounts
@@ -27,6 +29,9 @@ from tests.app.conftest import (  # noqa: F401 - fixtures
     make_person,
     make_project,
 )
+
+PATIENCE = 30_000  # Milliseconds, for a machine that does other work as well.
+expect.set_options(timeout=PATIENCE)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -74,6 +79,18 @@ def more_settings() -> dict[str, Any]:
     return {}
 
 
+class Late:
+    """A website whose answers come later, by seconds: `ATTUNE_TEST_LATE=0.3` finds the tests that do not wait."""
+
+    def __init__(self, app: FastAPI, seconds: float) -> None:
+        self.app, self.seconds = app, seconds
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.seconds:
+            await asyncio.sleep(self.seconds * random.uniform(0.3, 1))
+        await self.app(scope, receive, send)
+
+
 @pytest.fixture
 def site(database_url: str, tmp_path: Any, more_settings: dict[str, Any]) -> Iterator[str]:
     """The address of a running website on this test's database."""
@@ -85,7 +102,8 @@ def site(database_url: str, tmp_path: Any, more_settings: dict[str, Any]) -> Ite
         DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", public_url=url, **more_settings
     )
     app: FastAPI = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    late = Late(app, float(os.environ.get("ATTUNE_TEST_LATE", 0)))
+    server = uvicorn.Server(uvicorn.Config(late, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -114,7 +132,9 @@ def open_page(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
         context = chromium.new_context(base_url=site, viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
+        if os.environ.get("ATTUNE_TEST_LATE"):
+            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
         page.on("pageerror", lambda error: trouble.append(f"page error: {error}"))
         page.on("console", lambda m: trouble.append(m.text) if m.type == "error" and not is_provoked(m.text) else None)
         page.on(

@@ -14,7 +14,7 @@ from app.guidelines import service as guidelines
 from app.projects.models import Project
 from app.prompts.models import Response
 from tests.browser.access import HIDDEN_FOCUS, small_targets, tab_through, violations
-from tests.browser.desk import begin_rating, press_ranks, rankings
+from tests.browser.desk import begin_rating, press_ranks, rankings, takes_keys
 from tests.browser.test_desk import all_sent, is_ahead
 
 Enter = Callable[..., Page]
@@ -231,18 +231,21 @@ def test_a_day_of_work_by_keyboard_alone(
     page.locator("[data-command=send]").wait_for()
     page.keyboard.press("Enter")
     page.locator("#comparison").wait_for()
+    takes_keys(page)
     page.keyboard.press("2")
     page.keyboard.press("n")
     page.keyboard.type("Clearer.")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".desk__bar")).to_contain_text("Saved.")
     assert [(r.strength, r.note) for r in rankings(db)] == [(3, "Clearer.")]
+    takes_keys(page)
     page.keyboard.press("s")
     expect(page.locator(".skip input[type=radio]").first).to_be_focused()
     page.keyboard.press("Space")
     tab_to(page, ".skip button")
     page.keyboard.press("Enter")
     expect(page.locator(".desk__bar")).to_contain_text("Skipped.")
+    takes_keys(page)
     page.keyboard.press("?")
     tab_to(page, "dialog a[href='/account/keys']")
     page.keyboard.press("Enter")

@@ -169,10 +169,10 @@ def test_another_person_who_comes_and_goes_takes_nothing_of_the_first_along(
     sign_in_elsewhere(db, desk, stranger.id, then=f"/projects/{project.slug}/rate")
     other = desk.context.new_page()
     other.goto(f"/projects/{project.slug}/rate")
-    other.evaluate("localStorage.setItem('attune.stretch', 'of the stranger')")
+    other.evaluate("localStorage.setItem('attune.of-the-stranger', 'yes')")
     other.get_by_role("button", name="Sign out").click()
     other.wait_for_url("**/sign-in")
-    assert other.evaluate("localStorage.getItem('attune.stretch')") is None
+    assert other.evaluate("localStorage.getItem('attune.of-the-stranger')") is None
     other.close()
     assert desk.evaluate("waiting().length") == 1
     dialog_of(desk).get_by_label("Password").fill(PASSWORD)

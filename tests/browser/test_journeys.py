@@ -159,6 +159,29 @@ def test_a_draft_survives_a_reload(
     expect(page.locator('textarea[name="note"]')).to_have_value("close call")
 
 
+def test_a_reload_before_the_server_has_the_draft_loses_nothing(
+    project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
+) -> None:
+    make_comparisons(project, 1, k=3)
+    page = enter("rater")
+    begin_rating(page, project)
+    page.route("**/draft", lambda route: route.abort("internetdisconnected"))
+    page.keyboard.press("2")
+    page.keyboard.press("1")
+    page.keyboard.press("n")
+    page.keyboard.type("close call")
+    page.reload()
+    expect(page.locator("[data-order]")).to_have_text("B > A, 1 to go")
+    expect(page.locator('textarea[name="note"]')).to_have_value("close call")
+    page.unroute("**/draft")
+    page.reload()
+    expect(page.locator("[data-save-state]")).to_have_text("· draft saved")
+    page.evaluate("sessionStorage.clear()")
+    page.reload()  # Now by the server's.
+    expect(page.locator("[data-order]")).to_have_text("B > A, 1 to go")
+    expect(page.locator('textarea[name="note"]')).to_have_value("close call")
+
+
 def test_rating_works_without_scripts(
     db: Engine, project: Project, make_comparisons: Callable[..., list[int]], enter: Callable[..., Page]
 ) -> None:

@@ -20,6 +20,7 @@ from app.teaching import lessons, quiz, rulings
 from app.training.models import ModelVersion, Run, RunLog, RunMetric
 from app.writing import service as writing
 from tests.browser.access import small_targets, violations
+from tests.browser.desk import takes_keys
 
 LOOKS = [(1280, 900, "light"), (1280, 900, "dark"), (390, 844, "light"), (390, 844, "dark"), (320, 640, "light")]
 PAGES = [
@@ -202,6 +203,7 @@ def test_the_desk_with_a_comparison_is_usable_by_everybody(
     page.reload()
     page.get_by_role("button", name="Show me a comparison").click()
     page.locator("#comparison").wait_for()
+    takes_keys(page)
     page.keyboard.press("1")
     assert violations(page) == []
     for key in ("d", "m", "m"):  # Differences, the raw text, and back.

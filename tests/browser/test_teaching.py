@@ -10,6 +10,7 @@ from app.db import transaction
 from app.projects.models import Project
 from app.prompts import service as prompts
 from app.teaching import lessons, quiz
+from tests.browser.desk import press_ranks, takes_keys
 
 
 def test_practice_by_keys_then_the_quiz_then_the_first_comparison(
@@ -34,8 +35,8 @@ def test_practice_by_keys_then_the_quiz_then_the_first_comparison(
     expect(page.get_by_role("heading", name="Practise first")).to_be_visible()
     page.keyboard.press("Enter")
     page.get_by_role("link", name="Start", exact=True).click()
-    for key in "a1b2c3":
-        page.keyboard.press(key)
+    takes_keys(page)
+    press_ranks(page, "abc", "123")
     expect(page.locator("[data-order]")).to_have_text("A > B > C")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Why")).to_be_visible()
@@ -49,7 +50,7 @@ def test_practice_by_keys_then_the_quiz_then_the_first_comparison(
     page.get_by_role("button", name="Send my answers").click()
     expect(page.get_by_role("heading", name="Passed", exact=True)).to_be_visible()
     page.get_by_role("link", name="Go to the comparisons").click()
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show me a comparison").press("Enter")
     page.locator("#comparison").wait_for()
 
 
