@@ -1,5 +1,6 @@
 """Headers, cookies, cross-site requests, hosts and body sizes: what holds whatever the route."""
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -232,6 +233,30 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(client: TestClient, se
 
     answer = client.post("/sign-in", content=endless(), headers={"Content-Type": "application/x-www-form-urlencoded"})  # type: ignore[arg-type]
     assert answer.status_code == 413
+
+
+def test_who_leaves_while_sending_is_no_bug(
+    app: FastAPI, sign_in: SignIn, make_person: Callable[..., Person], caplog: pytest.LogCaptureFixture
+) -> None:
+    cookie = "; ".join(f"{name}={value}" for name, value in sign_in(make_person()).cookies.items())
+    headers = {"host": "127.0.0.1:8000", "cookie": cookie, "content-type": "application/x-www-form-urlencoded"}
+    scope = {
+        "type": "http", "method": "POST", "path": "/sign-out", "raw_path": b"/sign-out", "query_string": b"",
+        "scheme": "http", "http_version": "1.1", "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    parts = [{"type": "http.request", "body": b"csrf_to", "more_body": True}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive() -> dict[str, object]:
+        return parts.pop(0)
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert parts == []
+    assert [message.get("status") for message in sent] == [400, None]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 ELSEWHERE = [
