@@ -215,7 +215,7 @@ def test_keys(stage: Stage) -> None:
 def test_offline(stage: Stage) -> None:
     page = ranked(stage)
     is_ahead(page)
-    page.evaluate("sessionStorage.setItem(timeName('shown'), '0')")  # A rater who took the time.
+    page.evaluate("sessionStorage.setItem(nameOf('shown'), '0')")  # A rater who took the time.
     page.context.set_offline(True)
     page.keyboard.press("Enter")
     expect(page.locator("[data-save-state]")).to_contain_text("waits here")
@@ -226,7 +226,7 @@ def test_offline(stage: Stage) -> None:
 def test_sign_in_again(stage: Stage, db: Engine) -> None:
     page = ranked(stage)
     is_ahead(page)
-    page.evaluate("sessionStorage.setItem(timeName('shown'), '0')")
+    page.evaluate("sessionStorage.setItem(nameOf('shown'), '0')")
     with transaction(db) as session:
         session.execute(delete(SignInSession))
     page.keyboard.press("Enter")

@@ -85,7 +85,7 @@ def test_who_is_quicker_than_the_eye_is_told_so_and_nothing_else_happens(
     expect(nudge).to_be_hidden()
     for is_quick in (True, False, True):
         if not is_quick:
-            page.evaluate("sessionStorage.setItem(timeName('shown'), '0')")
+            page.evaluate("sessionStorage.setItem(nameOf('shown'), '0')")
         for key in ("1", "2", "Enter"):
             page.keyboard.press(key)
         all_sent(page)

@@ -16,7 +16,7 @@ from app.training.snapshots import read_snapshot, take_snapshot
 from app.up import free_port
 from tests.worker.policies import KEY, add_policy, sampler
 
-LONG = 60_000  # Milliseconds: the first request loads torch and the policy.
+LONG = 120_000  # Milliseconds: the first request loads torch and the policy.
 SHORT_REPLIES, LONG_REPLIES = 24, 800
 
 
