@@ -102,7 +102,7 @@ def site(database_url: str, tmp_path: Any, more_settings: dict[str, Any]) -> Ite
         DATABASE_URL=database_url, REDIS_URL="", data_dir=tmp_path / "data", public_url=url, **more_settings
     )
     app: FastAPI = create_app(settings)
-    late = Late(app, float(os.environ.get("ATTUNE_TEST_LATE", 0)))
+    late = Late(app, float(os.environ.get("ATTUNE_TEST_LATE", "0")))
     server = uvicorn.Server(uvicorn.Config(late, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
