@@ -244,8 +244,11 @@ def test_who_leaves_while_sending_is_no_bug(
         "type": "http", "method": "POST", "path": "/sign-out", "raw_path": b"/sign-out", "query_string": b"",
         "scheme": "http", "http_version": "1.1", "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    parts = [{"type": "http.request", "body": b"csrf_to", "more_body": True}, {"type": "http.disconnect"}]
-    sent = []
+    parts: list[dict[str, object]] = [
+        {"type": "http.request", "body": b"csrf_to", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[dict[str, object]] = []
 
     async def receive() -> dict[str, object]:
         return parts.pop(0)

@@ -1,14 +1,16 @@
 """A new rater's way to the first comparison, and a demonstration from prompt to correction, as people walk them."""
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from app.accounts.models import Person
 from app.db import transaction
 from app.projects.models import Project
 from app.prompts import service as prompts
+from app.prompts.models import Prompt
 from app.teaching import lessons, quiz
 from tests.browser.desk import press_ranks, takes_keys
 
@@ -52,6 +54,28 @@ def test_practice_by_keys_then_the_quiz_then_the_first_comparison(
     page.get_by_role("link", name="Go to the comparisons").click()
     page.get_by_role("button", name="Show me a comparison").press("Enter")
     page.locator("#comparison").wait_for()
+
+
+def test_practice_blurs_what_it_warned_of(
+    db: Engine, enter: Callable[..., Page], project: Project, make_person: Callable[..., Person],
+    make_comparisons: Callable[..., list[int]],
+) -> None:  # fmt: skip
+    (practised,) = make_comparisons(project, 1, k=2)
+    with transaction(db) as session:
+        session.get_one(Project, project.id).practice_comparisons = 1
+        session.execute(update(Prompt).values(warnings=["violence"]))
+        lessons.write_lesson(
+            session, project, comparison_id=practised, ranks=[1, 2], explanation="Rule 1.", person_id=make_person().id
+        )
+    page = enter("rater")
+    page.goto(f"/projects/{project.slug}/practice")
+    page.get_by_role("link", name="Start", exact=True).click()
+    expect(page.get_by_role("button", name="Blur")).to_be_hidden()
+    page.get_by_text("Show it").click()
+    page.get_by_role("button", name="Blur").click()
+    expect(page.locator(".response__text").first).to_have_css("filter", re.compile(r"blur\("))
+    page.keyboard.press("u")
+    expect(page.locator(".response__text").first).to_have_css("filter", "none")
 
 
 def test_an_admin_makes_a_practice_comparison(
