@@ -127,10 +127,10 @@ function bringBack() {
   const fields = new URLSearchParams(kept);
   for (const field of form().elements) {
     if (field.matches("[type=radio], [type=checkbox]")) field.checked = fields.getAll(field.name).includes(field.value);
-    if (!field.matches("textarea") || !fields.get(field.name)) continue;
+    if (!field.matches("textarea") || !fields.has(field.name)) continue;
     field.value = fields.get(field.name);
     const around = field.closest("details");
-    if (around) around.open = true;
+    if (around && field.value) around.open = true;
   }
   changed();
 }

@@ -180,6 +180,11 @@ def test_a_reload_before_the_server_has_the_draft_loses_nothing(
     page.reload()  # Now by the server's.
     expect(page.locator("[data-order]")).to_have_text("B > A, 1 to go")
     expect(page.locator('textarea[name="note"]')).to_have_value("close call")
+    page.route("**/draft", lambda route: route.abort("internetdisconnected"))
+    page.locator('textarea[name="note"]').fill("")
+    page.reload()  # What was taken away stays away.
+    expect(page.locator("[data-order]")).to_have_text("B > A, 1 to go")
+    expect(page.locator('textarea[name="note"]')).to_have_value("")
 
 
 def test_rating_works_without_scripts(
