@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import nh3
@@ -128,3 +129,12 @@ def number(value: float | None, digits: int = 0) -> str:
 def percent(value: float | None, digits: int = 0) -> str:
     """A share as a percentage, its sign after a space that never breaks; an en dash when there is none."""
     return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def order_in_words(ranks: Sequence[int | None], names: Sequence[str]) -> str:
+    """The order of what has these names, best first, without what has no rank: "B > A = D > C"."""
+    groups: dict[int, list[str]] = {}
+    for name, rank in zip(names, ranks, strict=True):
+        if rank is not None:
+            groups.setdefault(rank, []).append(name)
+    return " > ".join(" = ".join(groups[rank]) for rank in sorted(groups))

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Any
 
 from app.errors import Invalid
 from app.projects.models import Project
 from app.prompts.service import check_text
+from app.texts import order_in_words
 
 MAX_NOTE_BYTES = 4000
 MAX_EDIT_BYTES = 20_000
@@ -156,11 +158,7 @@ def _check_note(note: str) -> None:
 
 def sentence(ranks: list[int | None]) -> str:
     """The order in words: "B > A = D > C"."""
-    groups: dict[int, list[str]] = {}
-    for place, rank in enumerate(ranks):
-        if rank is not None:
-            groups.setdefault(rank, []).append(chr(ord("A") + place))
-    return " > ".join(" = ".join(groups[rank]) for rank in sorted(groups))
+    return order_in_words(ranks, ascii_uppercase[: len(ranks)])
 
 
 def bare(text: str) -> str:

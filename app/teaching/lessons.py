@@ -18,6 +18,7 @@ from app.prompts.models import Comparison, Prompt, Response
 from app.prompts.service import check_text, responses_of
 from app.prompts.wishes import is_welcome_to
 from app.teaching.models import Lesson, LessonAnswer
+from app.texts import order_in_words
 
 MAX_EXPLANATION = 20_000
 ALREADY = "This comparison is a practice comparison already. Edit it under Teaching."
@@ -61,7 +62,7 @@ def lesson_rows(session: Session, project: Project) -> list[LessonRow]:
         LessonRow(
             lesson,
             prompts[lesson.comparison_id],
-            order_in_words([lesson.ranks.get(str(r.id)) for r in responses[lesson.comparison_id]]),
+            _order(lesson, responses[lesson.comparison_id]),
             *counts.get(lesson.comparison_id, (0, None)),
         )
         for lesson in lessons
@@ -164,15 +165,6 @@ def agreement(expert: dict[str, Any], given: dict[str, Any]) -> tuple[int, int]:
     return len(pairs), sum(relation(expert, a, b) == relation(given, a, b) for a, b in pairs)
 
 
-def order_in_words(ranks: Sequence[int | None]) -> str:
-    """The order of numbered responses, best first: "2 > 1 = 3"."""
-    groups: dict[int, list[str]] = {}
-    for number, rank in enumerate(ranks, start=1):
-        if rank is not None:
-            groups.setdefault(rank, []).append(str(number))
-    return " > ".join(" = ".join(groups[rank]) for rank in sorted(groups))
-
-
 def _checked_ranks(ranks: Sequence[int | None], responses: Sequence[Response], project: Project) -> dict[str, int]:
     if len(ranks) != len(responses) or any(rank is None or not 1 <= rank <= 9 for rank in ranks):
         raise Invalid(f"Give each of the {len(responses)} responses a rank, 1 for the best.", field="ranks")
@@ -208,3 +200,9 @@ def _retire(session: Session, lesson: Lesson) -> None:
 
 def _record(session: Session, project: Project, action: str, lesson_id: int, person_id: int) -> None:
     audit.record(session, action, subject=f"lesson:{lesson_id}", actor_id=person_id, project_id=project.id)
+
+
+def _order(lesson: Lesson, responses: Sequence[Response]) -> str:
+    """The expert's order of the responses by their numbers: "2 > 1 = 3"."""
+    numbers = [str(number) for number in range(1, len(responses) + 1)]
+    return order_in_words([lesson.ranks.get(str(response.id)) for response in responses], numbers)
